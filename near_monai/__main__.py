@@ -1,0 +1,5 @@
+"""``python -m near_monai``."""
+
+from near_monai.cli import main
+
+main()

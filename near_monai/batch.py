@@ -1,0 +1,135 @@
+"""Refinement of files: every case of a source, written under the same names, with a record of what happened."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import near_monai
+from near_monai.cases import Case, find_cases
+from near_monai.cleaning import count_components
+from near_monai.codes import save_code
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.fusion import put_back
+from near_monai.io import read_label, suffix_of, write_json, write_label, write_volume
+from near_monai.network import NearNetwork
+from near_monai.refinement import refine_mask
+from near_monai.space import WorkingSpace
+from near_monai.transforms import AUTO, choose_label, crop_box, mask_of
+from near_monai.weights import load_network
+
+logger = logging.getLogger("near_monai")
+
+RUN_FILE = "run.json"
+CODE_FOLDER, PROBABILITY_FOLDER = "codes", "probability"
+#: mm kept around the label in a cube (``resolution``).
+CUBE_MARGIN_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to refine files.
+
+    Attributes:
+        label: class index, ``"fg"`` (everything above 0 as one tree) or ``"auto"`` (the only class, else coronary).
+        weights: weights file, ``None`` for the shipped ones.
+        device: ``"auto"``, ``"cpu"`` or a CUDA device.
+        resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
+        save_codes: also write z of every case.
+        save_probability: also write F on the output grid.
+        clean: drop components that are small and far from the tree.
+    """
+
+    label: int | str = AUTO
+    weights: str | None = None
+    device: str = "auto"
+    resolution: int | None = None
+    save_codes: bool = False
+    save_probability: bool = False
+    clean: bool = True
+
+
+def refine_files(source: str | Path, output: str | Path, options: Options, quiet: bool = False) -> dict[str, Any]:
+    """Refine every case of ``source`` into ``output``; one bad case does not stop the others.
+
+    Args:
+        source: see :func:`near_monai.cases.find_cases`.
+        output: folder to write to.
+        options: how.
+        quiet: no progress bar.
+
+    Returns:
+        What ``run.json`` holds: versions, options and, under ``cases``, name, status, seconds, components and volume
+        before and after (of the refined class, on the grid of the input and of the output).
+
+    Raises:
+        NearError: no cases, unusable weights or device, or ``output`` holds files of someone else.
+    """
+    cases = find_cases(source)
+    output = Path(output)
+    _check_output(output, cases)
+    network, space = load_network(options.weights, options.device)
+    rows = []
+    for case in tqdm(cases, desc="refine", unit="case", disable=quiet):
+        start = time.perf_counter()
+        row: dict[str, Any] = {"name": case.name, "status": "failed"}
+        try:
+            row.update(_refine_file(case, output, options, network, space), status="done")
+        except (NearError, MemoryError) as error:
+            row["message"] = str(error) or "out of memory"
+            logger.error(f"{case.name}: {row['message']}")
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        rows.append(row)
+    run = {"near_monai": near_monai.__version__, "source": str(source), "options": asdict(options), "cases": rows}
+    write_json(output / RUN_FILE, run)
+    return run
+
+
+def _refine_file(
+    case: Case, output: Path, options: Options, network: NearNetwork, space: WorkingSpace
+) -> dict[str, Any]:
+    """Refine one file; returns the figures of its row."""
+    file = read_label(case.label)
+    label = choose_label(file.array, options.label, str(case.label))
+    mask = mask_of(file.array, label)
+    target = file.grid
+    if options.resolution:
+        target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
+    affine = target.affine_from(file.affine, file.grid) if options.resolution else None
+    result = refine_mask(mask, file.grid, network, space, target, options.clean)
+    fused = put_back(file.array, file.grid, result.mask, target, label)
+
+    if options.save_codes:
+        save_code(output / CODE_FOLDER / f"{case.name}.npz", result.code, file.affine)
+    if options.save_probability:
+        path = output / PROBABILITY_FOLDER / f"{case.name}{suffix_of(case.label)}"
+        write_volume(path, result.probability, file, affine)
+    write_label(output / case.label.name, fused, file, affine)
+    after = mask_of(fused, label)
+    return {
+        "label": label,
+        "components_before": count_components(mask),
+        "components_after": count_components(after),
+        "volume_before_mm3": _volume(mask, file.grid),
+        "volume_after_mm3": _volume(after, target),
+    }
+
+
+def _volume(mask: np.ndarray, grid: Grid) -> float:
+    return round(float(np.count_nonzero(mask)) * grid.voxel_volume, 3)
+
+
+def _check_output(output: Path, cases: list[Case]) -> None:
+    """Refuse a folder in which writing would replace files that an earlier run of ours did not make."""
+    taken = [case.label.name for case in cases if (output / case.label.name).exists()]
+    if taken and not (output / RUN_FILE).is_file():
+        raise NearError(
+            f"{output}: already holds {taken[0]}, and no {RUN_FILE} that says it was written here; give an empty folder"
+        )

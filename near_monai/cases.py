@@ -1,0 +1,159 @@
+"""Which label maps a folder, data set description or file stands for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from near_monai.errors import NearError
+from near_monai.io import SUFFIXES, suffix_of
+
+LABEL_FOLDER, TRUTH_FOLDER, DESCRIPTION = "labelsTr", "truthTr", "dataset.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One label map of a data set.
+
+    Attributes:
+        name: File name without the image suffix; unique in the data set.
+        label: Path of the label map.
+        truth: Path of the true label map where the data set has one.
+    """
+
+    name: str
+    label: Path
+    truth: Path | None = None
+
+
+def case_name(path: str | Path) -> str:
+    """File name without its image suffix: ``90.img.nii.gz`` becomes ``90.img``."""
+    name = Path(path).name
+    return name[: len(name) - len(suffix_of(path))]
+
+
+def find_cases(source: str | Path, key: str = "label") -> list[Case]:
+    """The label maps of ``source``, sorted by name.
+
+    Args:
+        source: One label file; a folder of them; a folder with ``dataset.json`` or ``labelsTr``; an MSD or nnU-Net
+            ``dataset.json``; or a MONAI datalist (JSON with lists ``training`` and ``validation``). A folder
+            ``truthTr`` beside ``labelsTr``, or the key ``truth`` in a datalist, gives the truth. Hidden files, and
+            files that are no images, are ignored.
+        key: Key of the label in the entries of a datalist.
+
+    Raises:
+        NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, or
+            two files have the same case name.
+    """
+    source = Path(source)
+    if source.is_dir():
+        cases = _from_folder(source, key)
+    elif not source.exists():
+        raise NearError(f"{source}: no such file or folder")
+    elif source.suffix == ".json":
+        cases = _from_json(source, key)
+    elif suffix_of(source):
+        cases = [Case(case_name(source), source)]
+    else:
+        raise NearError(f"{source}: expected a folder, a .json or one of {', '.join(SUFFIXES)}")
+    if not cases:
+        raise NearError(f"{source}: no label maps; expected files ending in {', '.join(SUFFIXES)}")
+    counts = Counter(case.name for case in cases)
+    double = [str(case.label) for case in cases if counts[case.name] > 1]
+    if double:
+        raise NearError(f"{source}: case names must differ, but these share one: {', '.join(double)}")
+    return sorted(cases, key=lambda case: case.name)
+
+
+def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Path]]:
+    """Pair predictions with truth by case name; two single files pair whatever they are called.
+
+    Args:
+        pred: Predicted label maps, as for :func:`find_cases`; those without a truth are ignored.
+        truth: True label maps, likewise; of a data set that has its own truth, that is taken.
+
+    Returns:
+        ``(name, prediction, truth)`` for every true label map.
+
+    Raises:
+        NearError: If a truth has no prediction.
+    """
+    targets = [(case.name, case.truth or case.label) for case in find_cases(truth)]
+    if suffix_of(pred) and suffix_of(truth) and Path(pred).is_file() and Path(truth).is_file():
+        return [(name, Path(pred), path) for name, path in targets]
+    found = {case.name: case.label for case in find_cases(pred)}
+    missing = [name for name, _ in targets if name not in found]
+    if missing:
+        raise NearError(f"{pred}: no prediction for {len(missing)} of {len(targets)} cases: {', '.join(missing)}")
+    return [(name, found[name], path) for name, path in targets]
+
+
+def _from_folder(folder: Path, key: str) -> list[Case]:
+    if (folder / DESCRIPTION).is_file():
+        return _from_json(folder / DESCRIPTION, key)
+    inner = folder / LABEL_FOLDER
+    return _label_files(inner if inner.is_dir() else folder)
+
+
+def _label_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Case]:
+    files = [p for p in folder.iterdir() if p.is_file() and suffix_of(p) in suffixes and not p.name.startswith(".")]
+    return [Case(case_name(p), p, _truth_of(p)) for p in files]
+
+
+def _truth_of(label: Path) -> Path | None:
+    """The file of the same name in ``truthTr``, if ``label`` lies in ``labelsTr`` and it is there."""
+    truth = label.parent.parent / TRUTH_FOLDER / label.name
+    return truth if label.parent.name == LABEL_FOLDER and truth.is_file() else None
+
+
+def _from_json(path: Path, key: str) -> list[Case]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NearError(f"{path}: not JSON ({error})") from error
+    if isinstance(content, dict) and "file_ending" in content and "training" not in content:
+        return _from_nnunet(path, content)
+    lists = [content.get(k, []) for k in ("training", "validation")] if isinstance(content, dict) else []
+    if not any(lists) or not all(isinstance(entries, list) for entries in lists):
+        raise NearError(f"{path}: expected a list 'training' (MSD, MONAI datalist) or 'file_ending' (nnU-Net)")
+    return [_from_entry(path, entry, key) for entries in lists for entry in entries]
+
+
+def _from_nnunet(path: Path, content: dict[str, Any]) -> list[Case]:
+    ending = content["file_ending"]
+    if ending not in SUFFIXES:
+        raise NearError(f"{path}: file_ending {ending!r}; expected one of {', '.join(SUFFIXES)}")
+    folder = path.parent / LABEL_FOLDER
+    if not folder.is_dir():  # nnU-Net also leaves a dataset.json beside its predictions
+        return _label_files(path.parent, (ending,))
+    cases = _label_files(folder, (ending,))
+    expected = content.get("numTraining", len(cases))
+    if expected != len(cases):
+        raise NearError(f"{path}: numTraining is {expected}, but {folder} holds {len(cases)} files {ending}")
+    return cases
+
+
+def _from_entry(path: Path, entry: object, key: str) -> Case:
+    if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
+        raise NearError(f"{path}: entry {entry!r}; expected a mapping with the path of a label under {key!r}")
+    label = _listed(path, entry[key])
+    truth = _listed(path, entry["truth"]) if isinstance(entry.get("truth"), str) else _truth_of(label)
+    return Case(case_name(label), label, truth)
+
+
+def _listed(description: Path, name: str) -> Path:
+    """A file that ``description`` lists, relative to its folder; a dataset.json may not point outside (links may)."""
+    folder = description.parent
+    path = Path(os.path.normpath(folder / name))
+    if description.name == DESCRIPTION and not path.is_relative_to(os.path.normpath(folder)):
+        raise NearError(f"{description}: lists {name}, which is outside {folder}; use paths inside the data set")
+    if not suffix_of(path):
+        raise NearError(f"{description}: lists {name}; expected one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise NearError(f"{description}: lists {name}, but there is no such file under {folder}")
+    return path

@@ -1,0 +1,137 @@
+"""What a training run leaves behind: the best weights, the latest state, the configuration; and how it goes on.
+
+The folder of a run holds ``config.json`` (the configuration in force), ``latest.pt`` (everything needed to go on:
+network, optimiser, schedule, epoch, best figure) and ``best.pt`` (a flat state dict, what ``--weights`` takes). MONAI's
+``CheckpointSaver`` writes in place; here each file is written beside its target and renamed, so that a job killed at any
+moment leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from near_monai.errors import NearError
+from near_monai.io import write_json
+from near_monai.weights import CONFIG_NAME, load_state
+
+logger = logging.getLogger("near_monai")
+
+#: Keys that may differ between the parts of one run.
+FREE_KEYS = ("device", "num_workers", "output_dir", "dataset_dir")
+
+
+def claim_folder(folder: str | Path) -> None:
+    """Write the configuration in force, overrides included, to ``folder``/config.json.
+
+    Called from a bundle configuration (``initialize``): no expression can name the whole configuration that it is part
+    of, so the parser that evaluates the call is looked up among the callers.
+
+    Raises:
+        NearError: the folder holds a run with another configuration.
+    """
+    parser = next(p for frame in inspect.stack() if isinstance(p := frame.frame.f_locals.get("self"), ConfigParser))
+    config = json.loads(json.dumps(parser.get(), default=str))
+    path = Path(folder) / CONFIG_NAME
+    if path.is_file() and (Path(folder) / "latest.pt").is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
+        if keys:
+            raise NearError(
+                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another output_dir, "
+                "or delete that folder to start anew"
+            )
+    if idist.get_rank() == 0:
+        write_json(path, config)
+
+
+class Checkpoints:
+    """Saves the latest state after every epoch and the best weights after every validation; resumes a stopped run.
+
+    Args:
+        folder: folder of the run.
+        network: what is trained (its module if wrapped for several processes).
+        optimizer: its optimiser.
+        scheduler: its learning-rate schedule.
+        evaluator: validation engine; its key metric decides what is best.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        evaluator: Engine,
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = getattr(network, "module", network)
+        self.parts: dict[str, Any] = {"network": self.network, "optimizer": optimizer, "scheduler": scheduler}
+        self.evaluator = evaluator
+        self.best = -math.inf
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer, after the handlers that validate and step the schedule."""
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._compare)
+
+    def load_best(self) -> None:
+        """Put the best weights into the network (the latest ones if nothing was validated)."""
+        if (self.folder / "best.pt").is_file():
+            load_state(self.network, self.folder / "best.pt")
+
+    def _resume(self, engine: Engine) -> None:
+        latest = self.folder / "latest.pt"
+        if not latest.is_file():
+            return
+        try:
+            state = torch.load(latest, map_location="cpu", weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except Exception as error:  # torch raises anything on a damaged file
+            raise NearError(f"{latest}: cannot be resumed ({type(error).__name__}); delete it to start anew") from error
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["iteration"]
+        self.best = state["best"]
+        logger.info(f"{latest}: going on after epoch {state['epoch']} of {engine.state.max_epochs}")
+        if state["epoch"] >= engine.state.max_epochs:
+            engine.terminate()
+
+    def _save(self, engine: Engine) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        place = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "best": self.best}
+        self._write("latest.pt", {**state, **place})
+
+    def _compare(self, engine: Engine) -> None:
+        figure = engine.state.metrics[engine.state.key_metric_name]
+        if figure > self.best:
+            self.best = float(figure)
+            self._write("best.pt", self.network.state_dict())
+
+    def _write(self, name: str, state: Any) -> None:
+        if idist.get_rank() != 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{name}.part"
+        torch.save(state, part)
+        os.replace(part, self.folder / name)
+
+
+def start_from(network: nn.Module, weights: str) -> None:
+    """Begin training at the weights of a file (fine-tuning), or where they are if ``weights`` is empty."""
+    if weights:
+        load_state(network, weights)

@@ -1,0 +1,123 @@
+"""``near-monai``: the users' door. A thin layer; heavy modules load inside the commands so that help comes at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from near_monai.errors import NearError
+
+app = typer.Typer(
+    help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
+LabelOption = Annotated[str, typer.Option(help="Class to work on: a number, fg (everything above 0), or auto.")]
+
+
+@app.command()
+def refine(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Label file, folder, dataset.json or datalist.")],
+    output: Output,
+    label: LabelOption = "auto",
+    weights: Annotated[str | None, typer.Option(help="Weights (.pt); the shipped ones if not given.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels around the label.")] = "native",
+    save_codes: Annotated[bool, typer.Option("--save-codes", help="Also write z of every case.")] = False,
+    save_probability: Annotated[bool, typer.Option("--save-probability", help="Also write F on the grid.")] = False,
+    no_clean: Annotated[bool, typer.Option("--no-clean", help="Keep specks far from the tree.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Refine label maps: same names, grid and header, uint8, and a run.json."""
+    from near_monai.batch import Options, refine_files
+
+    cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
+    options = Options(_label(label), weights, device, cube, save_codes, save_probability, not no_clean)
+    run = refine_files(source, output, options, quiet)
+    failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
+    if failed:
+        raise NearError(f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    output: Output,
+    dataset_dir: Annotated[str, typer.Option(help="Your labels; generated trees alone if not given.")] = "",
+    config: Annotated[list[Path] | None, typer.Option(help="Configuration laid over the bundle's train.json.")] = None,
+) -> None:
+    """Train as the bundle does. Further options name keys of its configuration: --max_epochs 30 --phantoms 0."""
+    from near_monai.training import run_training
+
+    run_training(output, dataset_dir, list(config or []), context.args)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PRED", help="Refined label maps.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True label maps, same names.")],
+    output: Output,
+    baseline: Annotated[Path | None, typer.Option(help="The noisy labels, for a paired comparison.")] = None,
+    label: LabelOption = "9",
+) -> None:
+    """Score label maps against the truth: summary.json, scores.csv and a table."""
+    from near_monai.evaluation import evaluate_folders, format_table
+
+    typer.echo(format_table(evaluate_folders(predictions, truth, output, baseline, _label(label))))
+
+
+@app.command()
+def phantom(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    number: Annotated[int, typer.Option("-n", min=1, help="Number of trees.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same trees.")] = 0,
+    noise: Annotated[str, typer.Option(help="none, mild, moderate, severe, or a number from 0 to 1.5.")] = "moderate",
+    quiet: Quiet = False,
+) -> None:
+    """Make a data set of generated coronary trees: labelsTr (noisy), truthTr, dataset.json."""
+    from near_monai.sources import write_phantoms
+
+    write_phantoms(output, number, seed, noise, quiet)
+
+
+@app.command()
+def prepare(
+    ct_dir: Annotated[Path, typer.Argument(metavar="CT_DIR", help="CT images.")],
+    label_dir: Annotated[Path, typer.Argument(metavar="LABEL_DIR", help="Label maps of the same names.")],
+    output: Output,
+    margin: Annotated[float, typer.Option(help="mm kept around the label.")] = 10.0,
+    resolution: Annotated[int, typer.Option(help="Voxels per side of the cube.")] = 256,
+) -> None:
+    """Crop CT and label to the label plus a margin and resize both to a cube."""
+    from near_monai.prepare import prepare as prepare_folders
+
+    typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
+
+
+def _label(text: str) -> int | str:
+    return text if text in ("auto", "fg") else _whole_number(text, "--label", 1, 255)
+
+
+def _whole_number(text: str, option: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise typer.BadParameter(f"{text!r}; expected a whole number from {low} to {high}", param_hint=option)
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: 0 success, 1 failure (one line on stderr), 2 wrong usage."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("near_monai").setLevel(logging.INFO)
+    try:
+        app(args=arguments, prog_name="near-monai")
+    except NearError as error:
+        print(f"near-monai: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,155 @@
+"""Training samples: a window of a case as the network will meet it, and points with their true occupancy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset
+from monai.transforms import Randomizable
+from numpy.typing import NDArray
+
+from near_monai.coords import Grid, sample_axes
+from near_monai.corruption import CorruptLabel
+from near_monai.distance import signed_distance
+from near_monai.sampling import band_share, draw_points
+from near_monai.space import WorkingSpace
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One training shape: its signed distance on the working grid.
+
+    Attributes:
+        name: case name.
+        distance: ``(D, H, W)`` float16, mm, negative inside, truncated.
+        grid: the isotropic working grid.
+        affine: 4 x 4 world affine of that grid.
+    """
+
+    name: str
+    distance: torch.Tensor
+    grid: Grid
+    affine: NDArray[np.float64]
+
+
+class PointDataset(Dataset, Randomizable):
+    """Samples for F: what the source of z sees, points and their occupancy.
+
+    With a ``window`` an item is a random window, seen through a random scanner grid and corrupted (`image`), with the
+    clean shape's occupancy as target: the target is never the input. Without, an item is a whole case, known by its
+    index: the auto-decoder's recipe.
+
+    An item depends on (seed, epoch, index) alone, so any number of workers draws the same samples.
+
+    Args:
+        data: prepared cases.
+        space: the working space; the cases' grids have its spacing.
+        length: items per epoch; one per case if ``None``.
+        points: points per item.
+        band_mm: half width of the boundary band in mm.
+        curriculum: pairs ``(first epoch, band share)``.
+        window: voxels per side of a window (a multiple of 4), or ``None`` for whole cases.
+        max_level: corruption levels are drawn from [0, max_level].
+        clean_share: share of windows that are not corrupted at all, so that clean labels are learnt to stay.
+        seed: seed of everything random.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[TrainingCase],
+        space: WorkingSpace,
+        length: int | None = None,
+        points: int = 4096,
+        band_mm: float = 1.0,
+        curriculum: Sequence[Sequence[float]] = ((1, 0.5),),
+        window: int | None = 40,
+        max_level: float = 1.0,
+        clean_share: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(data)
+        self.space = space
+        self.length = length or len(data)
+        self.points = points
+        self.band_mm = band_mm
+        self.curriculum = curriculum
+        self.window = window
+        self.max_level = max_level
+        self.clean_share = clean_share
+        self.seed = seed
+        self.epoch = 1
+        # a window shows a stretch of vessel: centres are drawn from the surface, which counts thin vessels more evenly
+        # than the volume does
+        self.centres = [torch.nonzero(case.distance.abs() < space.spacing / 2).to(torch.int16) for case in data]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (from 1) whose samples are served; call before a loader's iterator is made."""
+        self.epoch = epoch
+
+    def randomize(self, data: Any = None) -> None:
+        """Seed the state for item ``data`` of the current epoch."""
+        self.set_random_state(seed=int(np.random.SeedSequence((self.seed, self.epoch, data)).generate_state(1)[0]))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        """Item ``index``: `image` ``(1, n, n, n)`` or case index, `points` ``(N, 3)``, `label` ``(2, N)``."""
+        self.randomize(index)
+        share = band_share(self.epoch, self.curriculum)
+        if self.window is None:
+            number = index % len(self.data)
+            points, label = draw_points(self.data[number].distance, self.points, share, self.band_mm, self.R)
+            return {"image": number, "points": points, "label": label}
+        clean = self._clean_window()
+        pad = self._pad
+        inner = clean[pad:-pad, pad:-pad, pad:-pad]
+        # without context on one side a code cannot know: points keep away from the faces of the window
+        points, label = draw_points(inner, self.points, share, self.band_mm, self.R, inner=0.8)
+        return {"image": self._see(clean), "points": points, "label": label}
+
+    @property
+    def _pad(self) -> int:
+        """Voxels around a window that its distances need to be right up to the truncation."""
+        return int(np.ceil(self.space.truncate / self.space.spacing))
+
+    def _clean_window(self) -> torch.Tensor:
+        """A padded window of a random case, randomly turned and mirrored; ``(n, n, n)`` distances in mm."""
+        number = int(self.R.randint(len(self.data)))
+        distance, centres = self.data[number].distance, self.centres[number]
+        size = (self.window or 0) + 2 * self._pad
+        centre = centres[self.R.randint(len(centres))].numpy()
+        start = centre - size // 2 + self.R.randint(-size // 6, size // 6 + 1, 3)
+        low, high = np.maximum(start, 0), np.minimum(start + size, distance.shape)
+        window = torch.full((size,) * 3, self.space.truncate)
+        there = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+        window[there] = distance[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].float()
+        window = window.permute(*self.R.permutation(3).tolist())
+        return window.flip([axis for axis in range(3) if self.R.rand() < 0.5])
+
+    def _see(self, clean: torch.Tensor) -> torch.Tensor:
+        """What the network sees of a padded window: corrupted on a random scanner grid, back on the working grid."""
+        patch = Grid(tuple(clean.shape), (self.space.spacing,) * 3)
+        native = self._scanner_grid(patch)
+        field = sample_axes(clean[None, None], native.axes_in(patch))[0, 0].numpy()
+        level = 0.0 if self.R.rand() < self.clean_share else self.R.uniform(0, self.max_level)
+        corrupt = CorruptLabel(level)
+        corrupt.set_random_state(state=self.R)
+        mask = corrupt(field, native.spacing)
+        distance = torch.as_tensor(signed_distance(mask, native.spacing, self.space.truncate))
+        inner = patch.crop([self._pad] * 3, (self.window or 0,) * 3)
+        return self.space.image(sample_axes(distance[None, None], inner.axes_in(native))[0])
+
+    def _scanner_grid(self, patch: Grid) -> Grid:
+        """A grid over ``patch`` with voxel sizes as scanners and public label sets have them."""
+        in_plane, slices = np.exp(self.R.uniform(np.log(0.3), np.log(0.8), 2))
+        spacing = np.full(3, in_plane)
+        spacing[self.R.randint(3)] = slices
+        extent = np.asarray(patch.shape) * patch.spacing
+        shape = tuple(int(n) for n in np.ceil(extent / spacing))
+        origin = tuple(float(x) for x in self.R.uniform(-0.5, 0.5, 3) * spacing)
+        return Grid(shape, tuple(float(s) for s in spacing), origin)

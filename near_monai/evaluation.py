@@ -1,0 +1,221 @@
+"""Tables of scores: per case, mean and spread, and the paired difference to a baseline.
+
+A baseline is what one had before, such as the noisy labels: a method is compared with it case by case, and the interval
+is that of the mean paired difference.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from tqdm import tqdm
+
+from near_monai.anatomy import CORONARY
+from near_monai.cases import match_cases
+from near_monai.errors import NearError
+from near_monai.io import LabelMap, read_label, write_json, write_text
+from near_monai.metrics import IDEAL, METRICS, score
+from near_monai.transforms import choose_label, mask_of
+
+PREDICTION, BASELINE = "prediction", "baseline"
+#: Largest difference in mm between the affines of one grid.
+AFFINE_TOLERANCE = 1e-3
+
+#: Per case: the scores of the prediction and, where there is one, of the baseline.
+CaseScores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class CaseMasks:
+    """What is compared in one case: masks ``(X, Y, Z)`` on one grid of ``spacing`` mm."""
+
+    name: str
+    pred: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    spacing: tuple[float, float, float]
+    baseline: NDArray[np.bool_] | None = None
+
+
+def evaluate_folders(
+    pred: str | Path,
+    truth: str | Path,
+    out: str | Path,
+    baseline: str | Path | None = None,
+    label: int | str = CORONARY,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Score label maps against the truth of the same name, as :func:`evaluate` does.
+
+    Args:
+        pred: predicted label maps: folder, file or data list, see :func:`near_monai.cases.find_cases`.
+        truth: true label maps, likewise; each needs a prediction (and a baseline, if there is any).
+        out: folder for ``summary.json`` and ``scores.csv``.
+        baseline: label maps to compare with, likewise.
+        label: class that is scored, as in :func:`near_monai.transforms.choose_label`; chosen in the truth.
+        quiet: no progress bar.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        NearError: a prediction is missing, its grid is not that of the truth, or the truth lacks the label.
+    """
+    matched = match_cases(pred, truth)
+    before = {} if baseline is None else {name: path for name, path, _ in match_cases(baseline, truth)}
+    cases = (_load(name, p, t, before.get(name), label) for name, p, t in matched)
+    return evaluate(tqdm(cases, "evaluate", len(matched), unit="case", disable=quiet), out)
+
+
+def evaluate(cases: Iterable[CaseMasks], out: str | Path) -> dict[str, Any]:
+    """Score every case and write ``summary.json`` and ``scores.csv`` to the folder ``out``.
+
+    Args:
+        cases: consumed one by one, so that a generator keeps one case in memory.
+        out: folder; made if missing.
+
+    Returns:
+        The summary, see :func:`summarise`.
+
+    Raises:
+        NearError: there is no case, two have one name, or the masks of a case do not fit together.
+    """
+    scores: dict[str, CaseScores] = {}
+    for case in cases:
+        if case.name in scores:
+            raise NearError(f"case {case.name}: given twice; case names must differ")
+        masks = {PREDICTION: case.pred} | ({} if case.baseline is None else {BASELINE: case.baseline})
+        try:
+            scores[case.name] = {source: score(mask, case.truth, case.spacing) for source, mask in masks.items()}
+        except NearError as error:
+            raise NearError(f"case {case.name}: {error}") from error
+    summary = summarise(scores)
+    write_summary(summary, out)
+    return summary
+
+
+def summarise(scores: Mapping[str, CaseScores]) -> dict[str, Any]:
+    """Mean and spread over the cases, and the paired difference to the baseline.
+
+    Values that are not finite are left out of every figure, and counted: ``finite`` of ``n`` went in.
+
+    Args:
+        scores: by case name.
+
+    Returns:
+        ``metrics``: per metric ``prediction`` and ``baseline`` with ``mean``, ``sd`` (sample standard deviation; NaN
+        below two values), ``finite`` and ``n``; and ``difference`` (prediction - baseline in the cases where both are
+        finite) with ``mean``, ``ci95`` (t-interval of the mean; None below two pairs), ``finite``, ``n``, and
+        ``better`` and ``worse``: in how many cases the prediction is nearer to, or further from, the ideal value than
+        the baseline (None where there is no ideal). Without a baseline both of these are absent.
+        ``cases``: ``scores`` itself.
+
+    Raises:
+        NearError: there is no case.
+    """
+    if not scores:
+        raise NearError("no cases to evaluate; expected at least one")
+    metrics: dict[str, Any] = {}
+    for name in METRICS:
+        columns = {
+            source: np.array([case[source][name] if source in case else np.nan for case in scores.values()])
+            for source in (PREDICTION, BASELINE)
+            if any(source in case for case in scores.values())
+        }
+        metrics[name] = {source: _spread(values) for source, values in columns.items()}
+        if BASELINE in columns:
+            metrics[name]["difference"] = _paired(columns[PREDICTION], columns[BASELINE], IDEAL.get(name))
+    return {"n": len(scores), "metrics": metrics, "cases": dict(scores)}
+
+
+def write_summary(summary: Mapping[str, Any], out: str | Path) -> None:
+    """Write ``summary.json`` (strict: NaN is null) and ``scores.csv`` (one row per case and source) to ``out``."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["case", "source", *METRICS])
+    for name, case in summary["cases"].items():
+        for source, values in case.items():
+            rows.writerow([name, source, *(values[metric] for metric in METRICS)])
+    write_text(Path(out) / "scores.csv", text.getvalue())
+    write_json(Path(out) / "summary.json", summary)
+
+
+def format_table(summary: Mapping[str, Any]) -> str:
+    """The summary as an aligned text table; ``(k/n)`` marks a figure that k of n cases went into."""
+    compared = any("difference" in entry for entry in summary["metrics"].values())
+    rows = [["", PREDICTION, BASELINE, "difference [95 % CI]", "better"] if compared else ["", PREDICTION]]
+    for name, entry in summary["metrics"].items():
+        row = [name] + [_cell(entry[source]) for source in (PREDICTION, BASELINE) if source in entry]
+        if compared:
+            difference = entry["difference"]
+            better = difference["better"]
+            row += [_cell(difference), "" if better is None else f"{better}/{difference['finite']}"]
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _load(name: str, pred: Path, truth: Path, baseline: Path | None, label: int | str) -> CaseMasks:
+    target = read_label(truth)
+    chosen = choose_label(target.array, label, f"case {name}: {truth}")
+    masks = [mask_of(_on_grid(name, read_label(path), target), chosen) for path in (pred, baseline) if path is not None]
+    return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.grid.spacing, *masks[1:])
+
+
+def _on_grid(name: str, found: LabelMap, truth: LabelMap) -> NDArray[Any]:
+    if found.array.shape != truth.array.shape:
+        raise NearError(f"case {name}: {found.path} has shape {found.array.shape}; expected {truth.array.shape}")
+    if not np.allclose(found.affine, truth.affine, rtol=0, atol=AFFINE_TOLERANCE):
+        raise NearError(f"case {name}: the affine of {found.path} is not that of {truth.path}; put both on one grid")
+    return found.array
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
+    finite = values[np.isfinite(values)]
+    return {
+        "mean": float(finite.mean()) if len(finite) else np.nan,
+        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else np.nan,
+        "finite": len(finite),
+        "n": len(values),
+    }
+
+
+def _paired(pred: NDArray[np.float64], base: NDArray[np.float64], ideal: float | None) -> dict[str, Any]:
+    both = np.isfinite(pred) & np.isfinite(base)
+    difference = (pred - base)[both]
+    spread = _spread(difference)
+    ci95 = None
+    if len(difference) > 1:
+        half = stats.t.ppf(0.975, len(difference) - 1) * spread["sd"] / np.sqrt(len(difference))
+        ci95 = [spread["mean"] - float(half), spread["mean"] + float(half)]
+    better = worse = None
+    if ideal is not None:
+        gain = np.abs(base[both] - ideal) - np.abs(pred[both] - ideal)
+        better, worse = int((gain > 0).sum()), int((gain < 0).sum())
+    return {
+        "mean": spread["mean"],
+        "ci95": ci95,
+        "finite": spread["finite"],
+        "n": len(pred),
+        "better": better,
+        "worse": worse,
+    }
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    """``mean ± sd``, or ``mean [low, high]`` for a difference."""
+    if "ci95" in entry:
+        text = f"{entry['mean']:+.3f}"
+        text += "" if entry["ci95"] is None else " [{:+.3f}, {:+.3f}]".format(*entry["ci95"])
+    else:
+        text = f"{entry['mean']:.3f}"
+        text += f" ± {entry['sd']:.3f}" if entry["finite"] > 1 else ""
+    return text if entry["finite"] == entry["n"] else f"{text} ({entry['finite']}/{entry['n']})"

@@ -1,0 +1,187 @@
+"""Label -> z -> occupancy probability, on the label's own grid or on any other.
+
+A case is encoded on an isotropic working grid and decoded at the voxel centres of the target grid; nothing is resampled
+back. Both steps visit windows near the label only; elsewhere the code is 0 and the probability is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
+from numpy.typing import NDArray
+
+from near_monai.coords import Grid, sample_axes, spacing_of
+from near_monai.distance import signed_distance
+from near_monai.field import Code, OccupancyField
+from near_monai.network import NearNetwork
+from near_monai.space import WorkingSpace
+from near_monai.windows import PATCH, WINDOW, Box, active_blocks, box_of, windows, working_grid
+
+#: Voxels of context around a window when it is encoded: gaps are judged by what lies on both sides.
+ENCODER_HALO = 16
+#: The same when a code is decoded: the decoder's convolutions see two coarse and two fine cells.
+DECODER_HALO = 12
+
+
+@dataclass(frozen=True)
+class CaseCode:
+    """z of one case: all that F needs to redraw it.
+
+    Attributes:
+        codes: code grids ``(C, d, h, w)`` float16, coarse to fine, 0 away from the label.
+        grid: the working grid that they span, in the case's mm frame.
+        blocks: active blocks of ``grid``; ``None`` for a global code, which speaks for the whole box.
+        reference: the grid of the label file.
+    """
+
+    codes: tuple[torch.Tensor, ...]
+    grid: Grid
+    blocks: NDArray[np.bool_] | None
+    reference: Grid
+
+
+@torch.no_grad()
+def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: WorkingSpace) -> CaseCode:
+    """z of a label.
+
+    Args:
+        mask: ``(X, Y, Z)``, at least one voxel set.
+        native: the grid of ``mask``.
+        network: trained network with an encoder.
+        space: the working space it was trained in.
+    """
+    device = next(network.parameters()).device
+    box = box_of(mask)
+    pad = int(np.ceil(space.truncate / min(native.spacing))) + 1
+    near = box.grow(pad, native.shape)
+    distance = torch.as_tensor(signed_distance(mask[near.slices()], native.spacing, space.truncate))[None, None]
+    near_grid = near.grid(native)
+    grid = working_grid(box, native, space.spacing, space.margin)
+    blocks = active_blocks(near_grid.to_mm(np.argwhere(mask[near.slices()])), grid, space.margin)
+
+    codes: list[torch.Tensor] = []
+    for core in windows(blocks, WINDOW):
+        window = core.grow(ENCODER_HALO, grid.shape)
+        seen = sample_axes(distance, window.grid(grid).axes_in(near_grid))
+        parts = network.source(space.image(seen).to(device))
+        inside = core.within(window)
+        for scale, part in enumerate(parts):
+            factor = window.shape[0] // part.shape[2]
+            if len(codes) == scale:
+                codes.append(torch.zeros(part.shape[1], *(n // factor for n in grid.shape), dtype=torch.float16))
+            codes[scale][(slice(None), *core.slices(factor))] = part[0][(slice(None), *inside.slices(factor))].cpu()
+    return CaseCode(tuple(codes), grid, blocks, native)
+
+
+@torch.no_grad()
+def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
+    """Occupancy probability of a case at the voxel centres of ``target``, a grid in the case's mm frame.
+
+    Returns:
+        float32 ``target.shape``, in [0, 1]; 0 away from the label.
+    """
+    if case.blocks is None:
+        return _decode_whole(case, field, target)
+    device = next(field.parameters()).device
+    probability = np.zeros(target.shape, np.float32)
+    for core in windows(case.blocks, WINDOW):
+        window = core.grow(DECODER_HALO, case.grid.shape)
+        factors = [case.grid.shape[0] // code.shape[1] for code in case.codes]
+        crop: Code = tuple(
+            code[(slice(None), *window.slices(f))][None].float().to(device)
+            for code, f in zip(case.codes, factors, strict=True)
+        )
+        features = field.features(crop)
+        for patch in windows(case.blocks, PATCH, core):
+            there = _voxels_in(patch.grid(case.grid), target)
+            if 0 in there.shape:
+                continue
+            # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
+            around = patch.grow(4, case.grid.shape)
+            parts = tuple(f[(..., *around.within(window).slices(window.shape[0] // f.shape[2]))] for f in features)
+            axes = there.grid(target).axes_in(around.grid(case.grid))
+            probability[there.slices()] = field.on_axes(parts, axes)[0, 0].sigmoid().cpu().numpy()
+    return probability
+
+
+def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
+    """A global code: every voxel of ``target`` is asked, a few planes at a time so that memory stays flat."""
+    device = next(field.parameters()).device
+    features = field.features(tuple(code[None].float().to(device) for code in case.codes))
+    i, j, k = target.axes_in(case.grid)
+    planes = [field.on_axes(features, (part, j, k))[0, 0].sigmoid().cpu().numpy() for part in i.split(4)]
+    return np.concatenate(planes)
+
+
+def _voxels_in(patch: Grid, target: Grid) -> Box:
+    """Voxels of ``target`` whose centres lie in ``patch`` (lower faces included, so that patches share none)."""
+    low = np.ceil(target.to_voxel(patch.to_mm([-0.5] * 3)) - 1e-6)
+    high = np.ceil(target.to_voxel(patch.to_mm(np.asarray(patch.shape) - 0.5)) - 1e-6)
+    a, b, c = (int(x) for x in np.clip(low, 0, target.shape))
+    x, y, z = (int(x) for x in np.clip(high, 0, target.shape))
+    return Box((a, b, c), (max(x, a), max(y, b), max(z, c)))
+
+
+class NearInferer(Inferer):
+    """MONAI inferer: a label mask goes in, the probability of the clean label comes out on the same grid.
+
+    Args:
+        space: the working space the network was trained in.
+    """
+
+    def __init__(self, space: WorkingSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Refine ``inputs``.
+
+        Args:
+            inputs: ``(1, 1, X, Y, Z)`` mask; voxel sizes come from its affine (a MetaTensor), else they are 1 mm.
+            network: the network.
+
+        Returns:
+            ``(1, 1, X, Y, Z)`` float32 probability.
+        """
+        spacing = spacing_of(inputs.affine.reshape(-1, 4, 4)[0].cpu()) if isinstance(inputs, MetaTensor) else (1.0,) * 3
+        native = Grid(tuple(inputs.shape[2:]), spacing)
+        mask = np.asarray(inputs[0, 0].cpu()) > 0
+        probability = np.zeros(native.shape, np.float32)
+        if mask.any():
+            module = getattr(network, "module", network)
+            probability = decode(encode(mask, native, module, self.space), module.field, native)
+        return convert_to_dst_type(probability[None, None], inputs, dtype=torch.float32)[0]
+
+
+class TableInferer(Inferer):
+    """Full-grid probability of a training case of a :class:`~near_monai.table.CodeTable`, on the case's own grid."""
+
+    def __call__(self, inputs: torch.Tensor, network: Any, shape: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Decode one case.
+
+        Args:
+            inputs: case index ``(1,)``.
+            network: network with a table.
+            shape: ``(1, 3)`` voxels of the case's grid.
+
+        Returns:
+            ``(1, 1, D, H, W)`` float32 probability.
+        """
+        a, b, c = (int(n) for n in shape[0])
+        grid = Grid((a, b, c), (1.0, 1.0, 1.0))
+        codes = table_code(getattr(network, "module", network), int(inputs[0]), grid)
+        return torch.as_tensor(decode(codes, network.field, grid))[None, None].to(inputs.device)
+
+
+@torch.no_grad()
+def table_code(network: NearNetwork, number: int, grid: Grid) -> CaseCode:
+    """z of training case ``number``, which spans ``grid``."""
+    device = next(network.parameters()).device
+    parts = network.source(torch.tensor([number], device=device))
+    return CaseCode(tuple(part[0].half().cpu() for part in parts), grid, None, grid)

@@ -1,0 +1,296 @@
+"""Files: label maps in and out on the same grid, JSON and text, every write atomic.
+
+NIfTI goes through nibabel, NRRD and MetaImage through ITK. Whatever the format, arrays are in file axis order and
+affines in RAS world mm (the convention of nibabel): ITK counts in LPS and its arrays come reversed, which is undone
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from near_monai.coords import Grid, spacing_of
+from near_monai.errors import NearError
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNIT_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+SPACING_RANGE_MM = (1e-3, 1e2)
+WHOLE_NUMBER_TOLERANCE = 1e-3  # a label stored through scl_slope comes back as 8.9999...
+READ_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A label map (or, from :func:`read_volume`, an intensity image) and where it lies.
+
+    Attributes:
+        array: ``(X, Y, Z)`` in file axis order; uint8 for labels, float32 for volumes.
+        affine: ``(4, 4)`` float64, voxel to RAS world, mm.
+        grid: The same voxels in the mm frame of the case: origin 0, spacing from the affine.
+        path: The file it was read from, or None.
+        header: What the file said beyond the grid, to be written back: a NIfTI header or the ITK metadata.
+    """
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+    grid: Grid
+    path: Path | None = None
+    header: nib.Nifti1Header | dict[str, str] | None = None
+
+    @classmethod
+    def from_array(
+        cls,
+        array: NDArray[Any],
+        affine: ArrayLike,
+        path: Path | None = None,
+        header: nib.Nifti1Header | dict[str, str] | None = None,
+    ) -> LabelMap:
+        """A label map of an ``(X, Y, Z)`` array and its RAS ``affine`` in mm.
+
+        Raises:
+            NearError: If the affine is not finite or singular, or a spacing is not a plausible length in mm.
+        """
+        affine = np.array(affine, np.float64)
+        where = path or "affine"
+        if not np.isfinite(affine).all():
+            raise NearError(f"{where}: the affine holds NaN or infinite values; expected a finite 4 x 4 matrix")
+        spacing = spacing_of(affine)
+        low, high = SPACING_RANGE_MM
+        if not all(low <= s <= high for s in spacing):
+            raise NearError(f"{where}: voxel spacing {spacing} mm; expected {low:g} to {high:g} mm: check the units")
+        if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
+            raise NearError(f"{where}: the affine is singular (voxel axes in one plane); expected an invertible one")
+        i, j, k = array.shape
+        return cls(array, affine, Grid((i, j, k), spacing), path, header)
+
+
+def suffix_of(path: str | Path) -> str:
+    """The image suffix of a file name (``.nii.gz`` counts as one), or ``""`` if it is no supported image."""
+    return next((s for s in SUFFIXES if Path(path).name.lower().endswith(s)), "")
+
+
+def read_label(path: str | Path) -> LabelMap:
+    """Read a 3-D label map: .nii, .nii.gz, .nrrd, .mha or .mhd.
+
+    Whole numbers stored as floating point are accepted.
+
+    Returns:
+        The label map; its array is uint8.
+
+    Raises:
+        NearError: If the file is missing, damaged, of another format or not 3-D, if its values are not whole numbers
+            in 0..255, or if its affine is unusable.
+    """
+    array, affine, header = _read(Path(path))
+    return LabelMap.from_array(_as_label(array, path), affine, Path(path), header)
+
+
+def read_volume(path: str | Path) -> LabelMap:
+    """Read a 3-D intensity image (CT, probability) as float32, otherwise as :func:`read_label` does."""
+    array, affine, header = _read(Path(path))
+    if array.dtype.kind not in "buif":
+        raise NearError(f"{path}: pixel type {array.dtype}; expected one number per voxel")
+    return LabelMap.from_array(array.astype(np.float32, order="C"), affine, Path(path), header)
+
+
+def write_label(path: str | Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None = None) -> None:
+    """Write a label map as uint8, with grid and header of ``like``.
+
+    Args:
+        path: Target; its suffix sets the format. Missing folders are made.
+        array: ``(X, Y, Z)``, whole numbers 0..255.
+        like: Where affine and header come from. From NIfTI to NIfTI qform, sform, their codes, units and description
+            stay as they are.
+        affine: RAS affine (mm) of ``array`` if it lies on another grid than ``like``.
+
+    Raises:
+        NearError: If the values do not fit uint8, the shape is not that of ``like`` (and no affine is given), the
+            target is the file that ``like`` came from, or it cannot be written.
+    """
+    _write(Path(path), _as_label(array, path), like, affine)
+
+
+def write_volume(path: str | Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None = None) -> None:
+    """Write an intensity image (probability, CT) as float32, otherwise as :func:`write_label` does."""
+    _write(Path(path), np.asarray(array, np.float32), like, affine)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
+    with _replacing(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, obj: object) -> None:
+    """Write strict JSON as :func:`write_text` does: NaN and infinity become null; numpy values and paths convert."""
+    write_text(path, json.dumps(_strict(obj), indent=2, allow_nan=False) + "\n")
+
+
+def _strict(obj: object) -> object:
+    if isinstance(obj, dict):
+        return {str(key): _strict(value) for key, value in obj.items()}
+    if isinstance(obj, np.ndarray | np.generic):
+        return _strict(obj.tolist())
+    if isinstance(obj, list | tuple):
+        return [_strict(value) for value in obj]
+    if isinstance(obj, Path):
+        return str(obj)
+    return None if isinstance(obj, float) and not np.isfinite(obj) else obj
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path of the same name in a hidden folder beside ``path``; what is written there is moved into place."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".near-", dir=path.parent) as folder:
+            yield Path(folder) / path.name
+            for part in sorted(Path(folder).iterdir(), key=lambda p: p.name == path.name):  # .raw before its .mhd
+                part.replace(path.parent / part.name)
+    except (OSError, RuntimeError) as error:  # ITK raises RuntimeError
+        raise NearError(f"{path}: cannot be written ({_last_line(error)})") from error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header | dict[str, str]]:
+    if not path.is_file():
+        raise NearError(f"{path}: no such file")
+    suffix = suffix_of(path)
+    if not suffix:
+        raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
+    return _read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
+
+
+def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) != 3 or 0 in shape:
+        raise NearError(f"{path}: {len(shape)}-D image of shape {shape}; expected one 3-D volume (X, Y, Z)")
+
+
+def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header]:
+    try:
+        image = nib.loadsave.load(path)
+        if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one, too
+            raise NearError(f"{path}: holds a {type(image).__name__}; expected NIfTI")
+        _check_dimensions(image.shape, path)
+        array = np.asanyarray(image.dataobj)
+        if suffix_of(path) == ".nii.gz":  # nibabel stops before the checksum
+            with gzip.open(path) as stream:
+                while stream.read(1 << 24):
+                    pass
+    except READ_ERRORS as error:
+        raise NearError(f"{path}: damaged or not NIfTI ({_last_line(error)}); copy or export it again") from error
+    scale = UNIT_MM[image.header.get_xyzt_units()[0]]
+    return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
+
+
+def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
+    import itk  # takes seconds: only those who need it wait
+
+    try:
+        reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+        if reader is None:
+            raise NearError(f"{path}: damaged or not an image; expected NRRD or MetaImage")
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        _check_dimensions(tuple(reader.GetDimensions(d) for d in range(reader.GetNumberOfDimensions())), path)
+        if reader.GetNumberOfComponents() != 1:
+            raise NearError(f"{path}: {reader.GetNumberOfComponents()} numbers per voxel; expected one")
+        image = itk.imread(str(path), itk.F)  # not every integer type is wrapped, and 0..255 are exact in float32
+    except RuntimeError as error:
+        raise NearError(f"{path}: damaged or not an image ({_last_line(error)}); copy or export it again") from error
+    lps = np.eye(4)
+    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    metadata = {key: value for key, value in dict(image).items() if isinstance(value, str)}
+    return itk.array_from_image(image).T, LPS_RAS @ lps, metadata
+
+
+def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        raise NearError(f"{path}: pixel type {array.dtype}; expected one whole number per voxel")
+    low, high = array.min(), array.max()  # both NaN if any voxel is
+    if not np.isfinite([low, high]).all():
+        raise NearError(f"{path}: holds NaN or infinite values; expected whole numbers 0..255")
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        off = np.abs(array - whole)
+        if off.max() > WHOLE_NUMBER_TOLERANCE:
+            value = array.flat[int(np.argmax(off > WHOLE_NUMBER_TOLERANCE))]
+            raise NearError(f"{path}: holds {value:g}, not a whole number; expected a label map (0..255)")
+        array = whole
+    if low < -WHOLE_NUMBER_TOLERANCE or high > 255 + WHOLE_NUMBER_TOLERANCE:
+        raise NearError(f"{path}: labels from {low:g} to {high:g}; uint8 cannot hold them: expected 0..255")
+    return array.astype(np.uint8, order="C")
+
+
+def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None) -> None:
+    suffix = suffix_of(path)
+    if not suffix:
+        raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
+    if like.path is not None and path.exists() and like.path.exists() and path.samefile(like.path):
+        raise NearError(f"{path}: is the input file itself; choose another output folder")
+    if affine is None and array.shape != like.array.shape:
+        raise NearError(f"{path}: array of shape {array.shape}; expected {like.array.shape} as in {like.path}")
+    with _replacing(path) as temporary:
+        if suffix in NIFTI_SUFFIXES:
+            _write_nifti(temporary, array, like, affine)
+        else:
+            _write_itk(temporary, array, like, like.affine if affine is None else affine)
+
+
+def _write_nifti(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None) -> None:
+    if isinstance(like.header, nib.Nifti1Header):
+        header = like.header.copy()
+    else:
+        header = nib.Nifti1Header()
+        header.set_xyzt_units("mm")
+        affine = like.affine if affine is None else affine
+    header.set_data_dtype(array.dtype)
+    if array.dtype.kind == "f":  # intent "label" and its display range say nothing about a volume
+        header.set_intent("none")
+        header["cal_min"] = header["cal_max"] = 0
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(array, None, header)  # without an affine nibabel leaves both forms alone
+    if affine is not None:
+        scale = 1.0 / UNIT_MM[header.get_xyzt_units()[0]]
+        affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(affine, np.float64)
+        codes = int(header["qform_code"]), int(header["sform_code"])
+        qform, sform = codes if any(codes) else (1, 1)  # both 0 would lose the affine
+        image.set_qform(affine, qform)
+        image.set_sform(affine, sform)
+    image.to_filename(path)
+
+
+def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike) -> None:
+    import itk
+
+    lps = LPS_RAS @ np.asarray(affine, np.float64)
+    spacing = np.array(spacing_of(lps))
+    image = itk.image_from_array(np.ascontiguousarray(array.T))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))
+    for key, value in like.header.items() if isinstance(like.header, dict) else ():
+        image[key] = value
+    itk.imwrite(image, str(path), compression=True)

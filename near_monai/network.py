@@ -1,0 +1,40 @@
+"""A source of z and F together: what is trained, saved and shared."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from near_monai.field import Code, OccupancyField
+
+
+class NearNetwork(nn.Module):
+    """Source of z (a :class:`~near_monai.encoder.CodeEncoder` or :class:`~near_monai.table.CodeTable`) and F.
+
+    Args:
+        source: module that turns its input into a code.
+        field: the occupancy field F.
+    """
+
+    def __init__(self, source: nn.Module, field: OccupancyField) -> None:
+        super().__init__()
+        self.source = source
+        self.field = field
+        self.last_code: Code = ()
+
+    def forward(self, image: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
+        """Occupancy logits of what ``image`` shows.
+
+        Args:
+            image: the source's input: ``(B, 1, D, H, W)`` signed distance for an encoder, ``(B,)`` indices for a table.
+            points: ``(B, N, 3)`` normalised positions; ``None`` asks for the voxel centres of ``image``.
+
+        Returns:
+            ``(B, 1, N)`` logits, or ``(B, 1, D, H, W)`` without ``points``.
+        """
+        code = self.source(image)
+        self.last_code = code
+        if points is not None:
+            return self.field(code, points)
+        axes = tuple((torch.arange(n, device=image.device) * 2 + 1) / n - 1 for n in image.shape[2:])
+        return self.field.on_axes(self.field.features(code), axes)  # type: ignore[arg-type]

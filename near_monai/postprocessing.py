@@ -1,0 +1,56 @@
+"""MONAI transforms from F's probability to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from near_monai.cleaning import drop_specks
+from near_monai.coords import spacing_of
+from near_monai.fusion import put_back
+from near_monai.io import read_label, write_label
+from near_monai.transforms import AUTO, choose_label
+
+
+class DropSpecksd(MapTransform):
+    """:func:`near_monai.cleaning.drop_specks` on masks ``(1, X, Y, Z)``."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Same shape and type; voxel sizes come from the MetaTensor."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            mask: MetaTensor = out[key]
+            kept = drop_specks(mask[0].cpu().numpy() > 0, spacing_of(mask.affine))
+            out[key] = MetaTensor(torch.as_tensor(kept[None]).to(mask), meta=mask.meta)
+        return out
+
+
+class SaveRefinedd(MapTransform):
+    """Writes refined masks as label maps, with name, grid and header of the file that they came from.
+
+    Args:
+        keys: refined masks ``(1, X, Y, Z)`` on the grid of the source file, named by ``filename_or_obj``.
+        output_dir: target folder.
+        label: class that was refined, as in :class:`near_monai.transforms.PickLabeld`.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO) -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.label = label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write; the data pass unchanged."""
+        for key in self.key_iterator(data):
+            source = read_label(data[key].meta["filename_or_obj"])
+            chosen = choose_label(source.array, self.label, str(source.path))
+            refined = data[key][0].cpu().numpy() > 0
+            fused = put_back(source.array, source.grid, refined, source.grid, chosen)
+            write_label(self.output_dir / Path(str(source.path)).name, fused, source)
+        return dict(data)

@@ -1,0 +1,149 @@
+"""CT and label to cubes: crop both to the label's bounding box plus a margin, resize both to N^3.
+
+The cube spans the crop from outer face to outer face, so its voxels need not be isotropic; the affine that is written
+says so, and millimetres survive.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
+from near_monai.coords import Grid
+from near_monai.distance import signed_distance
+from near_monai.errors import NearError
+from near_monai.io import LabelMap, read_label, read_volume, write_json, write_label, write_volume
+
+IMAGE_FOLDER = "imagesTr"
+GRID_TOLERANCE = 0.1  # voxels
+
+
+def prepare(
+    ct_dir: str | Path, label_dir: str | Path, output: str | Path, margin: float = 10.0, resolution: int = 256
+) -> list[Case]:
+    """Write ``imagesTr``, ``labelsTr`` and ``dataset.json`` (MSD) with one cube of CT and label per case.
+
+    Args:
+        ct_dir: CT images, as for :func:`near_monai.cases.find_cases`. They belong to the label of the same name, where
+            the endings ``_0000`` (nnU-Net), ``.img`` and ``.label`` (ImageCAS) do not count.
+        label_dir: Label maps, likewise.
+        output: Folder to write to.
+        margin: Millimetres kept around the label, clipped at the edge of the scan.
+        resolution: Voxels per side of the cube.
+
+    Returns:
+        The cases written.
+
+    Raises:
+        NearError: If a label has no CT, their grids differ, a label map is empty or a file is unusable.
+    """
+    if margin < 0 or resolution < 2:
+        raise NearError(f"margin {margin} mm and resolution {resolution}; expected margin >= 0 and resolution >= 2")
+    pairs = _pairs(ct_dir, label_dir)
+    output = Path(output)
+    values: set[int] = set()
+    for name, ct_path, label_path in pairs:
+        label, ct = read_label(label_path), read_volume(ct_path)
+        _check_same_grid(ct, label)
+        crop = label_box(label, margin)
+        cube = cube_grid(label.grid.crop([s.start for s in crop], label.array[crop].shape), resolution)
+        affine = cube.affine_from(label.affine, label.grid)
+        classes = resize_label(label.array[crop], label.grid.spacing, resolution)
+        write_label(output / LABEL_FOLDER / f"{name}.nii.gz", classes, label, affine)
+        write_volume(output / IMAGE_FOLDER / f"{name}.nii.gz", resize_volume(ct.array[crop], resolution), ct, affine)
+        values.update(np.unique(label.array[label.array > 0]).tolist())
+    names = [name for name, _, _ in pairs]
+    write_json(output / DESCRIPTION, _description(names, sorted(values)))
+    return [Case(name, output / LABEL_FOLDER / f"{name}.nii.gz") for name in names]
+
+
+def label_box(label: LabelMap, margin: float) -> tuple[slice, slice, slice]:
+    """Bounding box of ``label > 0`` plus ``margin`` mm, clipped to the array.
+
+    Raises:
+        NearError: If the label map is empty.
+    """
+    if not label.array.any():
+        raise NearError(f"{label.path}: the label map is empty; expected at least one voxel above 0")
+    box = []
+    for axis, step in enumerate(label.grid.spacing):
+        hit = np.flatnonzero(label.array.any(axis=tuple(a for a in range(3) if a != axis)))
+        pad = int(np.ceil(margin / step - 1e-6))
+        box.append(slice(max(int(hit[0]) - pad, 0), min(int(hit[-1]) + pad + 1, label.array.shape[axis])))
+    i, j, k = box
+    return i, j, k
+
+
+def cube_grid(grid: Grid, resolution: int) -> Grid:
+    """The grid of ``resolution`` voxels per axis that spans ``grid`` from outer face to outer face."""
+    spacing = np.asarray(grid.shape) * grid.spacing / resolution
+    (a, b, c), (i, j, k) = spacing.tolist(), grid.to_mm((spacing / grid.spacing - 1.0) / 2.0).tolist()
+    return Grid((resolution,) * 3, (a, b, c), (i, j, k))
+
+
+def resize_volume(array: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
+    """Trilinear ``(X, Y, Z)`` to N^3, sampled at the voxel centres of :func:`cube_grid`; the edge is repeated."""
+    source = torch.from_numpy(np.ascontiguousarray(array))[None, None]
+    size = [resolution] * 3
+    found = torch.nn.functional.interpolate(source, size=size, mode="trilinear", align_corners=False)
+    result: NDArray[np.float32] = found[0, 0].numpy()
+    return result
+
+
+def resize_label(array: NDArray[np.uint8], spacing: tuple[float, float, float], resolution: int) -> NDArray[np.uint8]:
+    """A label map ``(X, Y, Z)`` to N^3: every class as a signed distance, the innermost wins, else background.
+
+    Nearest neighbour would cap the Dice of thin vessels (0.77 on coronaries) before any model has seen them.
+    """
+    innermost = np.zeros((resolution,) * 3, np.float32)
+    out = np.zeros((resolution,) * 3, np.uint8)
+    reach = float(np.linalg.norm(spacing))  # a cell that the surface crosses holds no larger distance
+    for value in np.unique(array[array > 0]):
+        distance = resize_volume(signed_distance(array == value, spacing, reach), resolution)
+        wins = distance < innermost
+        out[wins], innermost[wins] = value, distance[wins]
+    return out
+
+
+def _pairs(ct_dir: str | Path, label_dir: str | Path) -> list[tuple[str, Path, Path]]:
+    # ImageCAS keeps 90.img and 90.label in one folder: of two files of one stem the better name comes last and stays.
+    images = sorted(find_cases(ct_dir, "image"), key=lambda case: not case.name.endswith(".label"))
+    labels = sorted(find_cases(label_dir), key=lambda case: case.name.endswith(".label"))
+    targets = {_stem(case.name): case.label for case in labels}
+    found = {_stem(case.name): case.label for case in images}
+    missing = [name for name, path in targets.items() if name not in found or found[name].samefile(path)]
+    if missing:
+        raise NearError(f"{ct_dir}: no CT for {len(missing)} of {len(targets)} labels: {', '.join(missing)}")
+    return [(name, found[name], path) for name, path in sorted(targets.items())]
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"(_0000|\.img|\.label)$", "", name)
+
+
+def _check_same_grid(ct: LabelMap, label: LabelMap) -> None:
+    if ct.array.shape != label.array.shape:
+        raise NearError(f"{ct.path}: shape {ct.array.shape}; expected {label.array.shape} as in {label.path}")
+    corners = np.stack(np.meshgrid(*((0, n - 1) for n in ct.array.shape), [1], indexing="ij"), -1).reshape(-1, 4)
+    apart = np.linalg.norm(corners @ (ct.affine - label.affine).T, axis=1).max()
+    if apart > GRID_TOLERANCE * min(label.grid.spacing):
+        raise NearError(f"{ct.path}: lies {apart:.3g} mm from {label.path}; expected the same grid: resample one")
+
+
+def _description(names: list[str], values: list[int]) -> dict[str, object]:
+    return {
+        "name": "near_monai prepared cubes",
+        "modality": {"0": "CT"},
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0} | {f"class_{value}": value for value in values},
+        "numTraining": len(names),
+        "file_ending": ".nii.gz",
+        "training": [
+            {"image": f"./{IMAGE_FOLDER}/{name}.nii.gz", "label": f"./{LABEL_FOLDER}/{name}.nii.gz"} for name in names
+        ],
+    }

@@ -1,0 +1,109 @@
+"""The main job: a noisy label in, a clean one out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from near_monai.cleaning import drop_specks
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.fusion import put_back
+from near_monai.inference import CaseCode, decode, encode
+from near_monai.network import NearNetwork
+from near_monai.space import WorkingSpace
+from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.weights import load_network
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refinement gives for one label.
+
+    Attributes:
+        mask: ``(X, Y, Z)`` refined mask on ``grid``.
+        probability: float32, same shape: F on ``grid``.
+        code: z of the case; with F it redraws the mask at any resolution.
+        grid: the grid of ``mask``, in the mm frame of the label.
+    """
+
+    mask: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+    code: CaseCode
+    grid: Grid
+
+
+def refine_mask(
+    mask: NDArray[np.bool_],
+    native: Grid,
+    network: NearNetwork,
+    space: WorkingSpace,
+    target: Grid | None = None,
+    clean: bool = True,
+) -> Refined:
+    """Refine one mask.
+
+    Args:
+        mask: ``(X, Y, Z)``, at least one voxel set.
+        native: its grid.
+        network: trained network with an encoder.
+        space: the working space that it was trained in.
+        target: grid of the result, in the mm frame of ``native``; ``None`` for ``native`` itself.
+        clean: drop components that are small and far from the tree.
+    """
+    grid = target or native
+    code = encode(mask, native, network, space)
+    probability = decode(code, network.field, grid)
+    refined = probability > 0.5
+    if clean:
+        refined = drop_specks(refined, grid.spacing)
+    return Refined(refined, probability, code, grid)
+
+
+@lru_cache(maxsize=2)
+def _network(weights: str | Path | None, device: str) -> tuple[NearNetwork, WorkingSpace]:
+    return load_network(weights, device)
+
+
+def refine(
+    label: ArrayLike,
+    spacing: ArrayLike,
+    which: int | str = AUTO,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    clean: bool = True,
+) -> NDArray[np.uint8]:
+    """Refine a label map held in memory.
+
+    Args:
+        label: ``(X, Y, Z)`` whole numbers in 0..255, any axis order.
+        spacing: ``(3,)`` voxel size in mm along the same axes.
+        which: class to refine; ``"fg"`` for everything above 0 as one tree; ``"auto"`` for the only class, else coronary.
+        weights: weights file; ``None`` for the shipped ones. Kept in memory between calls.
+        device: ``"auto"``, ``"cpu"`` or a CUDA device.
+        clean: drop components that are small and far from the tree.
+
+    Returns:
+        ``(X, Y, Z)`` uint8: ``label`` with the class refined and everything else untouched.
+
+    Raises:
+        NearError: not a 3-D map of whole numbers in 0..255, no such class, spacing not positive, unusable weights.
+    """
+    array = np.asarray(label)
+    steps = tuple(float(s) for s in np.asarray(spacing, np.float64).ravel())
+    if array.ndim != 3:
+        raise NearError(f"label has shape {array.shape}; expected three axes (X, Y, Z)")
+    if array.dtype.kind not in "buif" or array.size == 0 or not np.all((array >= 0) & (array <= 255) & (array % 1 == 0)):
+        raise NearError(f"label of type {array.dtype} has values other than whole numbers in 0..255; expected a label map")
+    if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
+        raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
+    original = array.astype(np.uint8)
+    chosen = choose_label(original, which)
+    native = Grid(original.shape, (steps[0], steps[1], steps[2]))
+    network, space = _network(weights, device)
+    result = refine_mask(mask_of(original, chosen), native, network, space, clean=clean)
+    return put_back(original, native, result.mask, native, chosen)

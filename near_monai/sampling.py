@@ -1,0 +1,65 @@
+"""Where points come from: shares from the boundary band and from the whole box, and what each point is worth.
+
+Few of the points of a heart lie near a vessel. Points are therefore drawn from a mixture, ``share`` of them from the band
+around the surface and the rest uniformly; each carries the weight (uniform density / mixture density), so that weighted
+sums keep estimating the uniform ones and a change of the share (the curriculum) does not change the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from near_monai.coords import Grid, sample
+
+
+def band_share(epoch: int, curriculum: Sequence[Sequence[float]]) -> float:
+    """Band share in force at ``epoch`` (from 1).
+
+    Args:
+        epoch: the epoch, counted from 1.
+        curriculum: pairs ``(first epoch, share)`` in rising order, such as ``[[1, 0.5], [101, 0.3], [201, 0.1]]``.
+    """
+    return [share for first, share in curriculum if epoch >= first][-1]
+
+
+def draw_points(
+    distance: torch.Tensor, count: int, share: float, band_mm: float, rng: np.random.RandomState, inner: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw points, their occupancy and their weights from a signed distance.
+
+    Args:
+        distance: ``(D, H, W)`` signed distance in mm, negative inside.
+        count: number of points.
+        share: share drawn from the band ``|distance| <= band_mm``, in [0, 1]; without a band all points are uniform.
+        band_mm: half width of the band in mm.
+        rng: source of randomness.
+        inner: the points stay in this central part of the box, per axis, in (0, 1].
+
+    Returns:
+        Normalised points ``(N, 3)`` and targets ``(2, N)``: occupancy (0 or 1) and weight (mean about 1).
+    """
+    shape = np.asarray(distance.shape)
+    low = np.round(shape * (1 - inner) / 2).astype(int)
+    size = shape - 2 * low
+    near = distance.abs().le(band_mm).numpy()
+    central = near[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))]
+    band = np.flatnonzero(central)
+    from_band = round(count * share) if len(band) else 0
+
+    chosen = rng.choice(band, from_band) if from_band else np.empty(0, np.int64)
+    voxel = np.concatenate(
+        [
+            np.stack(np.unravel_index(chosen, central.shape), -1) + rng.uniform(-0.5, 0.5, (from_band, 3)),
+            rng.uniform(-0.5, size - 0.5, (count - from_band, 3)),
+        ]
+    )
+    nearest = np.clip(np.round(voxel).astype(int), 0, size - 1)
+    in_band = central[tuple(nearest.T)]
+    actual = from_band / count
+    density = (1 - actual) + actual * in_band * central.size / max(len(band), 1)
+    points = torch.as_tensor(Grid(tuple(shape), (1.0,) * 3).normalise(voxel + low), dtype=torch.float32)
+    inside = sample(distance[None, None].float(), points[None])[0, 0] < 0
+    return points, torch.stack([inside.float(), torch.as_tensor(1.0 / density, dtype=torch.float32)])

@@ -1,0 +1,193 @@
+"""MONAI transforms from a label file to what the networks work on. Sizes are in mm unless said otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, SpatialCrop
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from near_monai.anatomy import CORONARY
+from near_monai.coords import Grid, sample_axes, spacing_of
+from near_monai.distance import signed_distance
+from near_monai.errors import NearError
+from near_monai.io import read_label
+from near_monai.windows import Box, box_of
+
+#: Everything above 0, as one structure.
+FOREGROUND = "fg"
+#: The only class there is, else coronary.
+AUTO = "auto"
+
+
+def choose_label(array: NDArray[np.integer], label: int | str, where: str = "label map") -> int | str:
+    """Which class of a label map is meant.
+
+    Args:
+        array: the label map.
+        label: a class index; ``"fg"`` for everything above 0; ``"auto"`` for the only class there is, else coronary.
+        where: name for the error message.
+
+    Returns:
+        The class index, or ``"fg"``.
+
+    Raises:
+        NearError: the map is empty or does not hold the class.
+    """
+    present = np.flatnonzero(np.bincount(array.ravel(), minlength=256)[1:]) + 1
+    if len(present) == 0:
+        raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
+    if label == AUTO:
+        label = int(present[0]) if len(present) == 1 else CORONARY
+    if label != FOREGROUND and int(label) not in present:
+        found = ", ".join(map(str, present))
+        raise NearError(f"{where}: no voxel has label {label}; labels present: {found}; choose one with --label")
+    return label if label == FOREGROUND else int(label)
+
+
+def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
+    """Voxels of class ``label``, or all above 0 for ``"fg"``."""
+    return array > 0 if label == FOREGROUND else array == label
+
+
+def crop_box(mask: NDArray[np.bool_], spacing: tuple[float, float, float], margin_mm: float) -> Box:
+    """Bounding box of ``mask`` plus ``margin_mm`` on every side, as far as the volume reaches."""
+    box = box_of(mask)
+    reach = [int(np.ceil(margin_mm / s - 1e-6)) for s in spacing]
+    a, b, c = (max(lo - r, 0) for lo, r in zip(box.start, reach, strict=True))
+    x, y, z = (min(hi + r, n) for hi, r, n in zip(box.stop, reach, mask.shape, strict=True))
+    return Box((a, b, c), (x, y, z))
+
+
+def boundary_band(
+    mask: NDArray[np.bool_], radius: float, spacing: tuple[float, float, float] | None = None
+) -> NDArray[np.bool_]:
+    """dilate(mask, radius) minus erode(mask, radius), with balls of ``radius`` mm, or voxels without ``spacing``."""
+    outside = ndimage.distance_transform_edt(~mask, spacing) if mask.any() else np.full(mask.shape, np.inf)
+    inside = ndimage.distance_transform_edt(mask, spacing) if not mask.all() else np.full(mask.shape, np.inf)
+    return (outside <= radius) & (inside <= radius)
+
+
+def _grid(image: MetaTensor) -> Grid:
+    return Grid(tuple(image.shape[1:]), spacing_of(image.affine))
+
+
+class ReadLabeld(MapTransform):
+    """Read label files (NIfTI through nibabel; NRRD and MetaImage through ITK) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace every path under the keys; the affine is RAS in mm. See :func:`near_monai.io.read_label`.
+
+        What is a MetaTensor already (a generated label map) passes.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            if isinstance(out[key], MetaTensor):
+                continue
+            file = read_label(out[key])
+            meta = {"filename_or_obj": str(file.path)}
+            out[key] = MetaTensor(torch.as_tensor(file.array[None]), torch.as_tensor(file.affine), meta)
+        return out
+
+
+class PickLabeld(MapTransform):
+    """Pick one class of a multi-class map as a 0/1 mask.
+
+    Args:
+        keys: label maps ``(1, X, Y, Z)``.
+        label: see :func:`choose_label`.
+    """
+
+    def __init__(self, keys: KeysCollection, label: int | str = AUTO) -> None:
+        super().__init__(keys)
+        self.label = label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Masks as float32; raises NearError if the class is absent."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            array = out[key].numpy()
+            mask = mask_of(array, choose_label(array, self.label, str(out[key].meta.get("filename_or_obj", key))))
+            out[key] = MetaTensor(torch.as_tensor(mask.astype(np.float32)), meta=out[key].meta)
+        return out
+
+
+class CropToLabeld(MapTransform):
+    """Crop masks ``(1, X, Y, Z)`` to their bounding box plus ``margin_mm``, as far as the volume reaches."""
+
+    def __init__(self, keys: KeysCollection, margin_mm: float = 10.0) -> None:
+        super().__init__(keys)
+        self.margin_mm = margin_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Crop; the affine follows."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            box = crop_box(out[key][0].numpy() > 0, _grid(out[key]).spacing, self.margin_mm)
+            out[key] = SpatialCrop(roi_start=box.start, roi_end=box.stop)(out[key])
+        return out
+
+
+class SignedDistanced(MapTransform):
+    """Masks to signed distances in mm, negative inside, cut off at ``truncate_mm``."""
+
+    def __init__(self, keys: KeysCollection, truncate_mm: float = 3.0) -> None:
+        super().__init__(keys)
+        self.truncate_mm = truncate_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(1, X, Y, Z)`` to the same shape, float32."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            distance = signed_distance(out[key][0].numpy(), _grid(out[key]).spacing, self.truncate_mm)
+            out[key] = MetaTensor(torch.as_tensor(distance[None]), meta=out[key].meta)
+        return out
+
+
+class WorkingGridd(MapTransform):
+    """Resample signed distances (never masks) to isotropic voxels of ``spacing_mm``, linearly."""
+
+    def __init__(self, keys: KeysCollection, spacing_mm: float = 0.5) -> None:
+        super().__init__(keys)
+        self.spacing_mm = spacing_mm
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(1, X, Y, Z)`` to ``(1, D, H, W)``; the outer faces of the field of view stay where they are."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            native = _grid(out[key])
+            working = native.isotropic(self.spacing_mm)
+            found = sample_axes(out[key].as_tensor()[None], working.axes_in(native))[0]
+            affine = torch.as_tensor(working.affine_from(out[key].affine.numpy(), native))
+            out[key] = MetaTensor(found, affine, {**out[key].meta, "affine": affine})
+        return out
+
+
+class BoundaryBandd(MapTransform):
+    """Masks to their boundary band: dilate(M, r) minus erode(M, r).
+
+    Args:
+        keys: masks ``(1, X, Y, Z)``.
+        radius: r.
+        unit: unit of r.
+    """
+
+    def __init__(self, keys: KeysCollection, radius: float = 2.0, unit: Literal["voxel", "mm"] = "voxel") -> None:
+        super().__init__(keys)
+        self.radius = radius
+        self.unit = unit
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(1, X, Y, Z)`` to the same shape, float32 0/1."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            spacing = _grid(out[key]).spacing if self.unit == "mm" else None
+            band = boundary_band(out[key][0].numpy() > 0, self.radius, spacing)
+            out[key] = MetaTensor(torch.as_tensor(band[None].astype(np.float32)), meta=out[key].meta)
+        return out

@@ -1,0 +1,74 @@
+"""Networks from files: weights, and the bundle configuration that says which network they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+from near_monai.errors import NearError
+from near_monai.network import NearNetwork
+from near_monai.resources import bundle_dir
+from near_monai.space import WorkingSpace
+
+#: Name of the configuration that training writes beside its weights.
+CONFIG_NAME = "config.json"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``"auto"`` is the first CUDA device if there is one, else the CPU; other names are torch's.
+
+    Raises:
+        NearError: torch does not know the device, or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NearError(f"device {name!r} cannot be used here; expected auto, cpu or cuda[:N]") from error
+    return device
+
+
+def load_network(weights: str | Path | None = None, device: str = "auto") -> tuple[NearNetwork, WorkingSpace]:
+    """A trained network, ready for inference, and the working space that it was trained in.
+
+    Args:
+        weights: flat state dict (``model.pt``); the ``config.json`` beside it describes the network, else the shipped
+            bundle does. ``None`` for the shipped weights.
+        device: see :func:`pick_device`.
+
+    Raises:
+        NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
+    """
+    path = bundle_dir() / "models" / "model.pt" if weights is None else Path(weights)
+    beside = path.parent / CONFIG_NAME
+    config = beside if beside.is_file() else bundle_dir() / "configs" / "inference.json"
+    where = pick_device(device)
+    parser = ConfigParser(json.loads(config.read_text(encoding="utf-8")))
+    network = parser.get_parsed_content("network_def")
+    space = parser.get_parsed_content("space")
+    load_state(network, path)
+    return network.to(where).eval(), space
+
+
+def load_state(network: torch.nn.Module, path: str | Path) -> None:
+    """Load a flat state dict into ``network``; every tensor must fit.
+
+    Raises:
+        NearError: see :func:`load_network`.
+    """
+    if not Path(path).is_file():
+        raise NearError(f"{path}: no such weights file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from KeyError to UnpicklingError on a damaged file
+        raise NearError(f"{path}: damaged, or not a file of weights; expected a state dict as training saves it") from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise NearError(f"{path}: does not fit the network of its configuration ({first[0].strip()[:160]})") from error

@@ -1,0 +1,114 @@
+"""Which part of a case needs work: boxes of the working grid near the label, so that cost follows the vessel.
+
+The working grid is cut into cubes of :data:`BLOCK` voxels; a block is *active* when label lies within a margin of it.
+Networks run on *windows* and F on *patches*, boxes of blocks trimmed to the active ones inside.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.coords import Grid
+
+#: Voxels per side of a block; a multiple of the coarsest code cell (4 voxels).
+BLOCK = 8
+#: Blocks per side of a window (128 voxels): large enough that the halo around it does not dominate.
+WINDOW = 16
+#: Blocks per side of a patch (32 voxels), in which F is evaluated at once.
+PATCH = 4
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels ``start`` (inclusive) to ``stop`` (exclusive) of a grid."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels per axis."""
+        a, b, c = (hi - lo for lo, hi in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+    def slices(self, factor: int = 1) -> tuple[slice, slice, slice]:
+        """Index of this box in an array with one cell per ``factor`` voxels."""
+        a, b, c = (slice(lo // factor, hi // factor) for lo, hi in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+    def grow(self, voxels: int, shape: tuple[int, int, int]) -> Box:
+        """The box with ``voxels`` more on every side, clipped to a grid of ``shape``."""
+        a, b, c = (max(lo - voxels, 0) for lo in self.start)
+        x, y, z = (min(hi + voxels, n) for hi, n in zip(self.stop, shape, strict=True))
+        return Box((a, b, c), (x, y, z))
+
+    def within(self, outer: Box) -> Box:
+        """This box in the voxel coordinates of the sub-grid ``outer``."""
+        a, b, c = (lo - o for lo, o in zip(self.start, outer.start, strict=True))
+        x, y, z = (hi - o for hi, o in zip(self.stop, outer.start, strict=True))
+        return Box((a, b, c), (x, y, z))
+
+    def grid(self, parent: Grid) -> Grid:
+        """The sub-grid of ``parent`` that the box covers."""
+        return parent.crop(self.start, self.shape)
+
+
+def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> Grid:
+    """Isotropic grid of ``spacing`` mm around ``mask_box`` plus ``margin`` mm, in whole blocks."""
+    low = native.to_mm(np.asarray(mask_box.start) - 0.5) - margin
+    high = native.to_mm(np.asarray(mask_box.stop) - 0.5) + margin
+    a, b, c = (int(np.ceil(n / (BLOCK * spacing))) * BLOCK for n in high - low)
+    i, j, k = (float(x) for x in low + spacing / 2)
+    return Grid((a, b, c), (spacing,) * 3, (i, j, k))
+
+
+def active_blocks(points_mm: NDArray[np.floating], working: Grid, margin: float) -> NDArray[np.bool_]:
+    """Blocks of ``working`` that have one of ``points_mm`` ``(N, 3)`` within ``margin`` mm (per axis)."""
+    blocks = np.zeros([n // BLOCK for n in working.shape], bool)
+    corners = np.stack(np.meshgrid(*[[-margin, margin]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for corner in corners:
+        index = np.floor((working.to_voxel(points_mm + corner) + 0.5) / BLOCK).astype(int)
+        blocks[tuple(np.clip(index, 0, np.asarray(blocks.shape) - 1).T)] = True
+    return blocks
+
+
+def windows(blocks: NDArray[np.bool_], size: int, within: Box | None = None) -> Iterator[Box]:
+    """Boxes of up to ``size`` blocks per side over the active ``blocks``, each trimmed to those it holds.
+
+    Args:
+        blocks: active blocks.
+        size: blocks per side; cuts lie at multiples of it, so that small boxes nest in larger ones.
+        within: only the blocks in this box (voxels).
+    """
+    first = np.zeros(3, int)
+    if within is not None:
+        region = within.slices(BLOCK)
+        first = np.array([r.start for r in region])
+        blocks = blocks[region]
+    for cut in itertools.product(*(_cuts(a, n, size) for a, n in zip(first, blocks.shape, strict=True))):
+        found = np.argwhere(blocks[cut])
+        if len(found):
+            low = first + [c.start for c in cut]
+            (a, b, c), (x, y, z) = ((low + found.min(0)) * BLOCK).tolist(), ((low + found.max(0) + 1) * BLOCK).tolist()
+            yield Box((a, b, c), (x, y, z))
+
+
+def _cuts(first: int, count: int, size: int) -> list[slice]:
+    """Slices of ``count`` blocks, the first of which is block ``first``, cut at multiples of ``size``."""
+    edges = [0, *range(size - first % size, count, size), count]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def box_of(mask: NDArray[np.bool_]) -> Box:
+    """Bounding box of the true voxels of ``mask``, which must have some."""
+    ranges = []
+    for axis in range(3):
+        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ranges.append((int(found[0]), int(found[-1]) + 1))
+    (a, x), (b, y), (c, z) = ranges
+    return Box((a, b, c), (x, y, z))

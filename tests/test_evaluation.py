@@ -1,0 +1,206 @@
+"""Evaluation: figures against scipy, what is written, and which pairs of files are refused."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from near_monai.errors import NearError
+from near_monai.evaluation import CaseMasks, evaluate, evaluate_folders, format_table, summarise
+from near_monai.io import LabelMap, write_label
+from near_monai.metrics import METRICS, score
+
+SHAPE = (12, 14, 17)
+SPACING = (0.4, 0.7, 1.3)
+NAMES = ("1", "2.img", "case_3")
+
+
+def tube(length: int, shift: int = 0) -> NDArray[np.bool_]:
+    mask = np.zeros(SHAPE, bool)
+    mask[3 : 6 + shift, 4:7, 2 : 2 + length] = True
+    return mask
+
+
+def masks(name: str, pred: int, truth: int, baseline: int | None = None) -> CaseMasks:
+    return CaseMasks(name, tube(pred), tube(truth), SPACING, None if baseline is None else tube(baseline))
+
+
+def scores_of(**values: tuple[float, float]) -> dict[str, dict[str, dict[str, float]]]:
+    """Cases with (prediction, baseline) as the value of every metric."""
+    return {
+        name: {"prediction": dict.fromkeys(METRICS, pred), "baseline": dict.fromkeys(METRICS, base)}
+        for name, (pred, base) in values.items()
+    }
+
+
+def test_scores_are_those_of_the_masks(tmp_path: Path) -> None:
+    summary = evaluate([masks("a", 9, 12, 6), masks("b", 12, 12, 6)], tmp_path)
+    assert summary["cases"]["a"]["prediction"] == score(tube(9), tube(12), SPACING)
+    assert summary["cases"]["b"]["baseline"] == score(tube(6), tube(12), SPACING)
+    dice = [summary["cases"][name]["prediction"]["dice"] for name in "ab"]
+    assert summary["metrics"]["dice"]["prediction"] == {
+        "mean": pytest.approx(np.mean(dice)),
+        "sd": pytest.approx(np.std(dice, ddof=1)),
+        "finite": 2,
+        "n": 2,
+    }
+
+
+def test_interval_is_that_of_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    pred, base = rng.normal(0.9, 0.03, 13), rng.normal(0.8, 0.05, 13)
+    cases = scores_of(**{f"c{k}": (p, b) for k, (p, b) in enumerate(zip(pred, base, strict=True))})
+    found = summarise(cases)["metrics"]["dice"]["difference"]
+    assert found["mean"] == pytest.approx((pred - base).mean())
+    assert found["ci95"] == pytest.approx(list(stats.ttest_rel(pred, base).confidence_interval(0.95)))
+
+
+def test_nan_is_left_out_and_counted() -> None:
+    cases = scores_of(a=(0.8, 0.5), b=(math.nan, 0.6), c=(0.9, math.nan), d=(0.6, 0.7))
+    found = summarise(cases)["metrics"]["dice"]
+    assert found["prediction"]["mean"] == pytest.approx((0.8 + 0.9 + 0.6) / 3)
+    assert (found["prediction"]["finite"], found["prediction"]["n"]) == (3, 4)
+    assert found["difference"]["mean"] == pytest.approx((0.3 - 0.1) / 2)
+    assert (found["difference"]["finite"], found["difference"]["n"]) == (2, 4)
+    assert (found["difference"]["better"], found["difference"]["worse"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "pred", "base", "better"),
+    [
+        ("dice", 0.9, 0.8, 1),
+        ("hd95_mm", 0.9, 0.8, 0),
+        ("loops_added", 0.0, 3.0, 1),
+        ("volume_ratio", 0.9, 1.2, 1),
+        ("volume_ratio", 1.2, 1.1, 0),
+        ("dice", 0.8, 0.8, 0),
+        ("betti0", 2.0, 9.0, None),
+    ],
+)
+def test_better_is_nearer_to_the_ideal(metric: str, pred: float, base: float, better: int | None) -> None:
+    found = summarise(scores_of(a=(pred, base)))["metrics"][metric]["difference"]
+    assert found["better"] == better
+    assert found["worse"] == (None if better is None else int(not better and pred != base))
+
+
+def test_one_case_has_no_interval_and_no_spread() -> None:
+    summary = summarise(scores_of(a=(0.8, 0.5)))
+    assert summary["metrics"]["dice"]["difference"]["ci95"] is None
+    assert math.isnan(summary["metrics"]["dice"]["prediction"]["sd"])
+    assert "0.800  " in format_table(summary)
+    assert "[" not in format_table(summary).splitlines()[1]
+
+
+def test_files_are_strict_and_complete(tmp_path: Path) -> None:
+    summary = evaluate([masks("a", 0, 12), masks("b", 9, 12)], tmp_path / "new")
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is not JSON")
+
+    stored = json.loads((tmp_path / "new" / "summary.json").read_text(), parse_constant=refuse)
+    assert stored["cases"]["a"]["prediction"]["hd95_mm"] is None
+    assert stored["cases"]["a"]["prediction"]["dice"] == 0.0
+    assert stored["metrics"]["hd95_mm"]["prediction"]["finite"] == 1
+    assert "difference" not in stored["metrics"]["dice"]
+    with (tmp_path / "new" / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["source"]) for row in rows] == [("a", "prediction"), ("b", "prediction")]
+    assert rows[0]["hd95_mm"] == "nan"
+    assert float(rows[1]["assd_mm"]) == summary["cases"]["b"]["prediction"]["assd_mm"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"summary.json", "scores.csv"}
+
+
+def test_table_is_aligned_and_shows_what_is_missing() -> None:
+    lines = format_table(summarise(scores_of(a=(0.8, 0.5), b=(math.nan, 0.6), c=(0.9, 0.7)))).splitlines()
+    assert len(lines) == 1 + len(METRICS)
+    assert lines[0].split() == ["prediction", "baseline", "difference", "[95", "%", "CI]", "better"]
+    assert lines[1].startswith("dice")
+    assert lines[1].index("0.850 ± 0.071 (2/3)") == lines[0].index("prediction")
+    assert lines[1].index("+0.250 [-0.385, +0.885] (2/3)") == lines[0].index("difference")
+    assert lines[1].endswith("2/2")
+
+
+def test_no_cases_and_repeated_cases_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NearError, match="no cases to evaluate"):
+        evaluate([], tmp_path)
+    with pytest.raises(NearError, match="case a: given twice"):
+        evaluate([masks("a", 3, 4), masks("a", 3, 4)], tmp_path)
+    with pytest.raises(NearError, match=r"case a: prediction .* expected two masks"):
+        evaluate([CaseMasks("a", tube(3)[1:], tube(3), SPACING)], tmp_path)
+
+
+def write(folder: Path, name: str, mask: NDArray[np.bool_], label: int = 9, origin: float = 0.0) -> None:
+    affine = np.diag([-SPACING[0], SPACING[1], SPACING[2], 1.0])
+    affine[:3, 3] = 5.0, -3.0, origin
+    array = np.where(mask, label, 0).astype(np.uint8)
+    array[0] = 6  # another class
+    write_label(folder / f"{name}.nii.gz", array, LabelMap.from_array(array, affine))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """Three cases: truth, prediction, noisy."""
+    for k, name in enumerate(NAMES):
+        write(tmp_path / "truth", name, tube(12))
+        write(tmp_path / "pred", name, tube(11 - k))
+        write(tmp_path / "noisy", name, tube(6 + k))
+    return {key: tmp_path / key for key in ("truth", "pred", "noisy", "out")}
+
+
+def test_folders_are_matched_and_scored(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], folders["noisy"])
+    assert list(summary["cases"]) == list(NAMES)
+    found = summary["cases"]["2.img"]
+    assert found["prediction"]["dice"] == pytest.approx(score(tube(10), tube(12), SPACING)["dice"])
+    assert found["baseline"]["hd95_mm"] == pytest.approx(score(tube(7), tube(12), SPACING)["hd95_mm"])
+    assert summary["metrics"]["dice"]["difference"]["better"] == 3
+    captured = capsys.readouterr()
+    assert "evaluate" in captured.err
+    assert captured.out == ""
+
+
+def test_foreground_counts_every_class(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label="fg", quiet=True)
+    first = summary["cases"]["1"]["prediction"]
+    both = [mask | (np.arange(SHAPE[0]) == 0)[:, None, None] for mask in (tube(11), tube(12))]
+    assert first["dice"] == pytest.approx(score(both[0], both[1], SPACING)["dice"])
+    assert capsys.readouterr().err == ""
+
+
+def test_single_files_pair_whatever_their_names(folders: dict[str, Path]) -> None:
+    pred, truth = folders["pred"] / "1.nii.gz", folders["truth"] / "case_3.nii.gz"
+    summary = evaluate_folders(pred, truth, folders["out"], quiet=True)
+    assert list(summary["cases"]) == ["case_3"]
+
+
+def test_missing_predictions_are_listed(folders: dict[str, Path]) -> None:
+    for name in NAMES[1:]:
+        (folders["pred"] / f"{name}.nii.gz").unlink()
+    with pytest.raises(NearError, match=r"no prediction for 2 of 3 cases: 2\.img, case_3"):
+        evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+
+
+def test_other_grids_are_refused(folders: dict[str, Path]) -> None:
+    write(folders["pred"], "1", tube(11)[:, :-1])
+    with pytest.raises(NearError, match=r"case 1: .*1\.nii\.gz has shape \(12, 13, 17\); expected \(12, 14, 17\)"):
+        evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    write(folders["pred"], "1", tube(11))
+    write(folders["noisy"], "1", tube(11), origin=0.5)
+    with pytest.raises(NearError, match=r"case 1: the affine of .*noisy.* is not that of .*truth"):
+        evaluate_folders(folders["pred"], folders["truth"], folders["out"], folders["noisy"], quiet=True)
+    assert not folders["out"].exists()
+
+
+def test_a_label_absent_from_the_truth_is_refused_but_not_from_the_prediction(folders: dict[str, Path]) -> None:
+    write(folders["pred"], "case_3", tube(0))
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    assert summary["cases"]["case_3"]["prediction"]["dice"] == 0.0
+    write(folders["truth"], "2.img", tube(0))
+    with pytest.raises(NearError, match=r"case 2\.img: .*no voxel has label 9; labels present: 6"):
+        evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)

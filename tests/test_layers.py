@@ -1,0 +1,80 @@
+"""Imports run one way: a module may import only what stands above it. The order is the architecture."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
+
+# One layer per line, lowest first. Modules of one line may import each other only from right to left.
+ROWS = (
+    "__init__",  # the version and names that load on first use: it imports nothing of the package by itself
+    "errors coords resources",
+    "distance space windows",
+    "anatomy phantoms vessels coronary corruption_surface corruption_parts corruption_tips corruption",
+    "io cases",
+    "transforms",
+    "sampling",
+    "datasets sources",
+    "field encoder table network weights",
+    "losses optimiser",
+    "inference codes redrawing",
+    "cleaning",
+    "fusion postprocessing",
+    "refinement batch",
+    "metrics",
+    "evaluation",
+    "prepare",
+    "checkpoints handlers training",
+    "cli",
+    "__main__",
+)
+LAYERS = " ".join(ROWS).split()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Names of the near_monai modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, ["near_monai" if node.level else "", node.module]))
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "near_monai" else [base]
+        else:
+            continue
+        for name in names:
+            package, _, module = name.partition(".")
+            if package == "near_monai":
+                yield module.split(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("**/*.py")), ids=lambda path: path.stem)
+def test_imports_run_one_way(path: Path) -> None:
+    assert path.parent == PACKAGE, "the package is flat: give sub-packages a place in LAYERS first"
+    assert path.stem in LAYERS, f"{path.name} has no place in LAYERS"
+    for module in imported(path):
+        assert module in LAYERS, f"{path.name} imports near_monai.{module}, which has no place in LAYERS"
+        assert LAYERS.index(module) < LAYERS.index(path.stem), f"{path.name} imports near_monai.{module} from above"
+
+
+def test_no_module_is_listed_twice() -> None:
+    assert len(LAYERS) == len(set(LAYERS))
+
+
+def test_every_way_of_importing_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    lines = (
+        "import near_monai",
+        "import near_monai.io as files",
+        "from near_monai import coords",
+        "from near_monai.errors import NearError",
+        "from . import field",
+        "from .table import CodeTable",
+        "import numpy",
+        "def f():",
+        "    from near_monai.cli import main",
+    )
+    path.write_text("\n".join(lines))
+    assert sorted(imported(path)) == ["__init__", "cli", "coords", "errors", "field", "io", "table"]
