@@ -55,7 +55,8 @@ def load_code(path: str | Path) -> SavedCode:
         NearError: the file is missing, damaged or not a code.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: np.load leaves a damaged file open
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             scales = sorted(name for name in file.files if name.startswith("code"))
             grids = {name: _grid(file[name]) for name in ("grid", "reference")}
             codes = tuple(torch.as_tensor(file[name]) for name in scales)

@@ -1,8 +1,8 @@
 """Realistic noise for coronary labels: all errors together, at one of a few named levels.
 
 Used on the fly on training windows and for whole noisy phantoms. The error types and their sizes are those seen in real
-labels and network outputs; the expected volume is kept, level 0 changes nothing, and every call draws its own strength
-for every error type, so that a training set covers a range.
+labels and network outputs; the volume is kept on average (to a few per cent; single cases vary more), level 0 changes
+nothing, and every call draws its own strength for every error type, so that a training set covers a range.
 """
 
 from __future__ import annotations

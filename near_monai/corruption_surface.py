@@ -1,8 +1,8 @@
 """Errors of the whole surface of a label: wrong calibre, rough walls, shifted slices, staircases, specks.
 
 A *field* is a float32 array ``(X, Y, Z)`` in mm, negative inside: a (truncated) signed distance, or anything that
-behaves like one near its zero level. Every corruption maps a field to a new field of the same shape; sizes are in mm, so that
-the same numbers hold on every grid. Random numbers come from ``self.R`` (``set_random_state``), as MONAI expects.
+behaves like one near its zero level. Every corruption maps a field to a new field of the same shape; sizes are in mm,
+so that the same numbers hold on every grid. Random numbers come from ``self.R`` (``set_random_state``), as in MONAI.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class CodeEncoder(nn.Module):
         self.fine_code: nn.Module | None = None
         if len(code_channels) > 1:
             self.up = nn.ConvTranspose3d(coarse, fine, 2, 2)
-            self.join = Convolution(3, 2 * fine, fine, norm="batch", act="relu", bias=False)
+            self.join = Convolution(3, fine, fine, norm="batch", act="relu", bias=False)
             self.fine_code = nn.Conv3d(fine, code_channels[1], 1)
 
     def forward(self, image: torch.Tensor) -> Code:
@@ -74,7 +74,7 @@ class CodeEncoder(nn.Module):
         code = self.coarse_code(coarse)
         if self.fine_code is None:
             return (code,)
-        joined = self.join(torch.cat([self.up(coarse), fine], 1))
+        joined = self.join(self.up(coarse) + fine)
         return code, self.fine_code(joined)
 
 

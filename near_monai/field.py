@@ -94,9 +94,8 @@ class OccupancyField(nn.Module):
             factor = stem if index == 0 else 2
             source = code_channels[0] if index == 0 else width
             # kernel = stride: every output cell has one parent, so nothing is mixed between channels and space
-            up = nn.ConvTranspose3d(source, source, factor, factor) if factor > 1 else nn.Identity()
-            self.ups.append(up)
-            joined = source + (code_channels[index] if 0 < index < len(code_channels) else 0)
+            self.ups.append(nn.ConvTranspose3d(source, out, factor, factor) if factor > 1 else nn.Identity())
+            joined = (out if factor > 1 else source) + (code_channels[index] if 0 < index < len(code_channels) else 0)
             self.levels.append(
                 nn.Sequential(
                     Convolution(3, joined, out, kernel_size=3, norm=norm, act="relu", bias=False),

@@ -133,10 +133,10 @@ class PairedScores:
         engine.add_event_handler(Events.COMPLETED, self._report)
 
     def _score(self, engine: Engine) -> None:
-        for name, item in zip(engine.state.batch["name"], engine.state.output, strict=True):
+        for source, item in zip(engine.state.batch, engine.state.output, strict=True):
             pred, noisy, truth = (item[key][0].cpu().numpy() > 0 for key in ("pred", "image", "label"))
             spacing = spacing_of(item["label"].affine)
-            self.scores[name] = {PREDICTION: score(pred, truth, spacing), BASELINE: score(noisy, truth, spacing)}
+            self.scores[source["name"]] = {PREDICTION: score(pred, truth, spacing), BASELINE: score(noisy, truth, spacing)}
 
     def _report(self, engine: Engine) -> None:
         if idist.get_rank() == 0:

@@ -42,7 +42,7 @@ def draw_points(
         Normalised points ``(N, 3)`` and targets ``(2, N)``: occupancy (0 or 1) and weight (mean about 1).
     """
     shape = np.asarray(distance.shape)
-    low = np.round(shape * (1 - inner) / 2).astype(int)
+    low = np.ceil(shape * (1 - inner) / 2 - 1e-6).astype(int)
     size = shape - 2 * low
     near = distance.abs().le(band_mm).numpy()
     central = near[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))]

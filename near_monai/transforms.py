@@ -165,7 +165,7 @@ class WorkingGridd(MapTransform):
             working = native.isotropic(self.spacing_mm)
             found = sample_axes(out[key].as_tensor()[None], working.axes_in(native))[0]
             affine = torch.as_tensor(working.affine_from(out[key].affine.numpy(), native))
-            out[key] = MetaTensor(found, affine, {**out[key].meta, "affine": affine})
+            out[key] = MetaTensor(found, meta={**out[key].meta, "affine": affine})
         return out
 
 

