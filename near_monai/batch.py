@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 import near_monai
+from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.cleaning import count_components
 from near_monai.codes import save_code
@@ -22,7 +23,7 @@ from near_monai.io import read_label, suffix_of, write_json, write_label, write_
 from near_monai.network import NearNetwork
 from near_monai.refinement import refine_mask
 from near_monai.space import WorkingSpace
-from near_monai.transforms import AUTO, choose_label, crop_box, mask_of
+from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network
 
 logger = logging.getLogger("near_monai")

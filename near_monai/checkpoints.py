@@ -1,9 +1,9 @@
 """What a training run leaves behind: the best weights, the latest state, the configuration; and how it goes on.
 
-The folder of a run holds ``config.json`` (the configuration in force), ``latest.pt`` (everything needed to go on:
-network, optimiser, schedule, epoch, best figure) and ``best.pt`` (a flat state dict, what ``--weights`` takes). MONAI's
-``CheckpointSaver`` writes in place; here each file is written beside its target and renamed, so that a job killed at any
-moment leaves a whole one.
+The folder of a run holds ``config.json`` (the configuration in force), ``latest.pt`` (all that is needed to go on:
+network, optimiser, schedule, epoch, best figure) and ``best.pt`` (a flat state dict, for ``--weights``). MONAI's
+``CheckpointSaver`` writes in place; here each file is written beside its target and renamed, so that a job killed at
+any moment leaves a whole one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import inspect
 import json
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from near_monai.errors import NearError
+from near_monai.handlers import key_metric
 from near_monai.io import write_json
 from near_monai.weights import CONFIG_NAME, load_state
 
@@ -51,8 +51,8 @@ def claim_folder(folder: str | Path) -> None:
         keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
         if keys:
             raise NearError(
-                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another output_dir, "
-                "or delete that folder to start anew"
+                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another "
+                "output_dir, or delete that folder to start anew"
             )
     if idist.get_rank() == 0:
         write_json(path, config)
@@ -117,7 +117,7 @@ class Checkpoints:
         self._write("latest.pt", {**state, **place})
 
     def _compare(self, engine: Engine) -> None:
-        figure = engine.state.metrics[engine.state.key_metric_name]
+        figure = key_metric(engine)
         if figure > self.best:
             self.best = float(figure)
             self._write("best.pt", self.network.state_dict())
@@ -128,7 +128,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{name}.part"
         torch.save(state, part)
-        os.replace(part, self.folder / name)
+        part.replace(self.folder / name)
 
 
 def start_from(network: nn.Module, weights: str) -> None:

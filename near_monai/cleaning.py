@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from near_monai.windows import box_of
+from near_monai.boxes import box_of
 
 #: A component below this volume is small: about 13 mm of a vessel of 2 mm diameter.
 SMALL_MM3 = 40.0

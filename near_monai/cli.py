@@ -44,7 +44,9 @@ def refine(
     run = refine_files(source, output, options, quiet)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
-        raise NearError(f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json")
+        raise NearError(
+            f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json"
+        )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class SavedCode:
 def save_code(path: str | Path, code: CaseCode, affine: ArrayLike) -> None:
     """Write a code as a compressed ``.npz`` of plain arrays (no pickles); complete or not at all."""
     path = Path(path)
-    arrays = {f"code{scale}": grid.numpy() for scale, grid in enumerate(code.codes)}
+    arrays: dict[str, Any] = {f"code{scale}": grid.numpy() for scale, grid in enumerate(code.codes)}
     for name, grid in (("grid", code.grid), ("reference", code.reference)):
         arrays[name] = np.asarray([grid.shape, grid.spacing, grid.origin], np.float64)
     if code.blocks is not None:
@@ -45,7 +45,7 @@ def save_code(path: str | Path, code: CaseCode, affine: ArrayLike) -> None:
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays, affine=np.asarray(affine, np.float64))
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_code(path: str | Path) -> SavedCode:
@@ -74,7 +74,7 @@ def save_table_codes(folder: str | Path, network: NearNetwork, cases: Sequence[T
 
 def redraw(
     path: str | Path, weights: str | Path | None = None, resolution: int | None = None, device: str = "auto"
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
     """Occupancy probability of a saved code, drawn anew by F.
 
     Args:
@@ -101,7 +101,4 @@ def redraw(
 
 def _grid(rows: NDArray[np.float64]) -> Grid:
     shape, spacing, origin = rows
-    a, b, c = (int(n) for n in shape)
-    i, j, k = (float(s) for s in spacing)
-    x, y, z = (float(o) for o in origin)
-    return Grid((a, b, c), (i, j, k), (x, y, z))
+    return Grid.of(shape, spacing, origin)

@@ -14,6 +14,7 @@ Points are always the last axis, ``(..., 3)``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +26,17 @@ FloatArray = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid: ``shape`` voxels, ``spacing`` in mm, ``origin`` = mm position of the centre of voxel (0, 0, 0)."""
+    """A regular grid: ``shape`` voxels, ``spacing`` in mm, ``origin`` = mm position of the centre of voxel 0."""
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @classmethod
+    def of(cls, shape: Iterable[float], spacing: Iterable[float], origin: Iterable[float] = (0.0, 0.0, 0.0)) -> Grid:
+        """A grid from any three-item sequences."""
+        (a, b, c), (i, j, k), (x, y, z) = (tuple(float(v) for v in values) for values in (shape, spacing, origin))
+        return cls((int(a), int(b), int(c)), (i, j, k), (x, y, z))
 
     @property
     def voxel_volume(self) -> float:
@@ -67,24 +74,21 @@ class Grid:
 
     def crop(self, start: ArrayLike, shape: tuple[int, int, int]) -> Grid:
         """The sub-grid of ``shape`` voxels that begins at voxel ``start``."""
-        i, j, k = (float(x) for x in self.to_mm(start))
-        return Grid(shape, self.spacing, (i, j, k))
+        return Grid.of(shape, self.spacing, self.to_mm(start))
 
     def isotropic(self, spacing: float) -> Grid:
         """The isotropic grid of ``spacing`` mm that covers the same field of view, outer face to outer face.
 
         The extent is rounded up to whole voxels, so the last voxel may stick out by less than one voxel.
         """
-        n = np.asarray(self.shape) * self.spacing
-        a, b, c = (max(int(np.ceil(x / spacing - 1e-6)), 1) for x in n)
-        i, j, k = (float(x) for x in np.asarray(self.origin) + (spacing - np.asarray(self.spacing)) / 2.0)
-        return Grid((a, b, c), (spacing,) * 3, (i, j, k))
+        extent = np.asarray(self.shape) * self.spacing
+        shape = np.maximum(np.ceil(extent / spacing - 1e-6), 1)
+        return Grid.of(shape, [spacing] * 3, np.asarray(self.origin) + (spacing - np.asarray(self.spacing)) / 2.0)
 
     def cube(self, resolution: int) -> Grid:
         """The grid of ``resolution`` voxels per axis that spans this one from outer face to outer face."""
         spacing = np.asarray(self.shape) * self.spacing / resolution
-        (a, b, c), (i, j, k) = spacing.tolist(), self.to_mm((spacing / self.spacing - 1.0) / 2.0).tolist()
-        return Grid((resolution,) * 3, (a, b, c), (i, j, k))
+        return Grid.of([resolution] * 3, spacing, self.to_mm((spacing / self.spacing - 1.0) / 2.0))
 
     def affine_from(self, affine: ArrayLike, reference: Grid) -> FloatArray:
         """World affine of this grid, given the ``affine`` of the ``reference`` grid in the same mm frame."""
@@ -132,7 +136,7 @@ def sample_axes(volume: torch.Tensor, axes: tuple[torch.Tensor, torch.Tensor, to
 
 
 def _linear_weights(axis: torch.Tensor, n: int) -> torch.Tensor:
-    """Interpolation matrix ``(len(axis), n)``: row q holds the two weights of the cells beside normalised ``axis[q]``."""
+    """Interpolation matrix ``(len(axis), n)``: row q has the weights of the two cells beside ``axis[q]``."""
     voxel = (((axis.double() + 1.0) * n - 1.0) / 2.0).clamp(0, n - 1)
     lower = voxel.floor().long().clamp(max=max(n - 2, 0))
     upper = (lower + 1).clamp(max=n - 1)

@@ -133,7 +133,7 @@ class PointDataset(Dataset, Randomizable):
 
     def _see(self, clean: torch.Tensor) -> torch.Tensor:
         """What the network sees of a padded window: corrupted on a random scanner grid, back on the working grid."""
-        patch = Grid(tuple(clean.shape), (self.space.spacing,) * 3)
+        patch = Grid.of(clean.shape, (self.space.spacing,) * 3)
         native = self._scanner_grid(patch)
         field = sample_axes(clean[None, None], native.axes_in(patch))[0, 0].numpy()
         level = 0.0 if self.R.rand() < self.clean_share else self.R.uniform(0, self.max_level)
@@ -150,6 +150,4 @@ class PointDataset(Dataset, Randomizable):
         spacing = np.full(3, in_plane)
         spacing[self.R.randint(3)] = slices
         extent = np.asarray(patch.shape) * patch.spacing
-        shape = tuple(int(n) for n in np.ceil(extent / spacing))
-        origin = tuple(float(x) for x in self.R.uniform(-0.5, 0.5, 3) * spacing)
-        return Grid(shape, tuple(float(s) for s in spacing), origin)
+        return Grid.of(np.ceil(extent / spacing), spacing, self.R.uniform(-0.5, 0.5, 3) * spacing)

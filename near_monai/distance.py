@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
+from near_monai.boxes import crop_box
 from near_monai.errors import NearError
 
 
@@ -40,7 +41,7 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     out = np.full(inside.shape, truncate, np.float32)
     if not inside.any():
         return out
-    box = _bounding_box(inside, np.ceil(truncate / step).astype(int) + 1)
+    box = crop_box(inside, step, truncate + step.max()).slices()
     crop = inside[box]
     if crop.all():
         out[box] = -truncate
@@ -49,14 +50,6 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     signed = np.where(crop, half - _distance_to(~crop, step), _distance_to(crop, step) - half)
     out[box] = np.clip(signed, -truncate, truncate)
     return out
-
-
-def _bounding_box(inside: NDArray[np.bool_], pad: NDArray[np.int_]) -> tuple[slice, ...]:
-    box = []
-    for axis in range(3):
-        hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(max(int(hit[0] - pad[axis]), 0), int(hit[-1] + pad[axis]) + 1))
-    return tuple(box)
 
 
 def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

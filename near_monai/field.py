@@ -1,6 +1,6 @@
 """F(z, p): the occupancy field, one function for every case, every code layout and every resolution.
 
-A code is a tuple of grids, coarse to fine, ``(B, C_s, D_s, H_s, W_s)``, that all span the same box. The described recipe
+A code is a tuple of grids, coarse to fine, ``(B, C_s, D_s, H_s, W_s)``, that all span one box. The described recipe
 is the special case of one 256-channel cell that spans the whole case; the refiner's codes are local, with a cell every
 few millimetres. A shared convolutional decoder turns the code into feature maps ("levels"), each twice as fine as the
 one before; F looks every level up at p and ends in a *pointwise* MLP: what F says at p does not depend on which

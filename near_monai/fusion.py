@@ -52,7 +52,7 @@ def replace_class(original: NDArray[np.uint8], refined: NDArray[np.bool_], label
 def spread_labels(
     original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid
 ) -> NDArray[np.uint8]:
-    """``refined``, one tree on ``target``, with the labels of ``original`` on ``native``, by the nearest labelled voxel."""
+    """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
     fused = np.zeros(target.shape, np.uint8)
     old, new = np.argwhere(original), np.argwhere(refined)
     if len(old) and len(new):

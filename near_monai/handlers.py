@@ -62,7 +62,7 @@ class EpochLine:
         self.losses.append(loss_of(engine))
 
     def _log(self, engine: Engine) -> None:
-        dice = self.evaluator.state.metrics.get(self.evaluator.state.key_metric_name, math.nan)
+        dice = key_metric(self.evaluator)
         loss = sum(self.losses) / max(len(self.losses), 1)
         seconds = time.perf_counter() - self.start
         logger.info(
@@ -99,7 +99,7 @@ class TroubleWatch:
             engine.terminate()
 
     def _check_dice(self, engine: Engine) -> None:
-        dice = engine.state.metrics.get(engine.state.key_metric_name, math.nan)
+        dice = key_metric(engine)
         self.zeros = self.zeros + 1 if dice == 0 else 0
         if self.zeros == self.patience:
             logger.warning(
@@ -133,16 +133,29 @@ class PairedScores:
         engine.add_event_handler(Events.COMPLETED, self._report)
 
     def _score(self, engine: Engine) -> None:
-        for source, item in zip(engine.state.batch, engine.state.output, strict=True):
+        batch: Any = engine.state.batch  # decollated: one mapping per case
+        output: Any = engine.state.output
+        for source, item in zip(batch, output, strict=True):
             pred, noisy, truth = (item[key][0].cpu().numpy() > 0 for key in ("pred", "image", "label"))
             spacing = spacing_of(item["label"].affine)
-            self.scores[source["name"]] = {PREDICTION: score(pred, truth, spacing), BASELINE: score(noisy, truth, spacing)}
+            self.scores[source["name"]] = {
+                PREDICTION: score(pred, truth, spacing),
+                BASELINE: score(noisy, truth, spacing),
+            }
 
     def _report(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
             summary = summarise(self.scores)
             write_summary(summary, self.folder)
-            logger.info(f"refined (prediction) against noisy input (baseline), see {self.folder}\n{format_table(summary)}")
+            logger.info(
+                f"refined (prediction) against noisy input (baseline), see {self.folder}\n{format_table(summary)}"
+            )
+
+
+def key_metric(evaluator: Engine) -> float:
+    """Key metric of the evaluator's latest run, here the full-grid Dice; NaN before the first."""
+    name: Any = getattr(evaluator.state, "key_metric_name", None)
+    return float(evaluator.state.metrics.get(name, math.nan))
 
 
 def loss_of(engine: Engine) -> float:

@@ -16,12 +16,13 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from numpy.typing import NDArray
 
+from near_monai.boxes import Box, box_of, crop_box
 from near_monai.coords import Grid, sample_axes, spacing_of
 from near_monai.distance import signed_distance
 from near_monai.field import Code, OccupancyField
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
-from near_monai.windows import PATCH, WINDOW, Box, active_blocks, box_of, windows, working_grid
+from near_monai.windows import PATCH, WINDOW, active_blocks, windows, working_grid
 
 #: Voxels of context around a window when it is encoded: gaps are judged by what lies on both sides.
 ENCODER_HALO = 16
@@ -58,8 +59,7 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     """
     device = next(network.parameters()).device
     box = box_of(mask)
-    pad = int(np.ceil(space.truncate / min(native.spacing))) + 1
-    near = box.grow(pad, native.shape)
+    near = crop_box(mask, native.spacing, space.truncate + max(native.spacing))
     distance = torch.as_tensor(signed_distance(mask[near.slices()], native.spacing, space.truncate))[None, None]
     near_grid = near.grid(native)
     grid = working_grid(box, native, space.spacing, space.margin)
@@ -150,7 +150,7 @@ class NearInferer(Inferer):
             ``(1, 1, X, Y, Z)`` float32 probability.
         """
         spacing = spacing_of(inputs.affine.reshape(-1, 4, 4)[0].cpu()) if isinstance(inputs, MetaTensor) else (1.0,) * 3
-        native = Grid(tuple(inputs.shape[2:]), spacing)
+        native = Grid.of(inputs.shape[2:], spacing)
         mask = np.asarray(inputs[0, 0].cpu()) > 0
         probability = np.zeros(native.shape, np.float32)
         if mask.any():
@@ -162,7 +162,9 @@ class NearInferer(Inferer):
 class TableInferer(Inferer):
     """Full-grid probability of a training case of a :class:`~near_monai.table.CodeTable`, on the case's own grid."""
 
-    def __call__(self, inputs: torch.Tensor, network: Any, shape: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(
+        self, inputs: torch.Tensor, network: Any, shape: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """Decode one case.
 
         Args:
@@ -173,10 +175,10 @@ class TableInferer(Inferer):
         Returns:
             ``(1, 1, D, H, W)`` float32 probability.
         """
-        a, b, c = (int(n) for n in shape[0])
-        grid = Grid((a, b, c), (1.0, 1.0, 1.0))
-        codes = table_code(getattr(network, "module", network), int(inputs[0]), grid)
-        return torch.as_tensor(decode(codes, network.field, grid))[None, None].to(inputs.device)
+        grid = Grid.of(shape[0], (1.0, 1.0, 1.0))
+        module = getattr(network, "module", network)
+        probability = decode(table_code(module, int(inputs[0]), grid), module.field, grid)
+        return torch.as_tensor(probability)[None, None].to(inputs.device)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ class PointDiceFocalLoss(DiceFocalLoss):
     """``lambda_dice`` x soft Dice + ``lambda_focal`` x focal loss, both over importance-weighted points.
 
     MONAI's :class:`~monai.losses.DiceFocalLoss` knows no weight per point. Here the sums of the Dice loss and the mean
-    of the focal loss are weighted; with all weights 1 the value equals MONAI's. The Dice sums run over the batch, since a
+    of the focal loss are weighted; with all weights 1 the value equals MONAI's. The Dice sums run over the batch: a
     window without vessel would otherwise cost a full 1 however right the prediction is.
 
     Args:

@@ -27,10 +27,10 @@ from scipy import ndimage
 from skimage.measure import euler_number
 from skimage.morphology import skeletonize
 
+from near_monai.boxes import box_of
 from near_monai.cleaning import components
 from near_monai.coords import spacing_of
 from near_monai.errors import NearError
-from near_monai.windows import box_of
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.floating]

@@ -21,7 +21,7 @@ class NearNetwork(nn.Module):
         self.source = source
         self.field = field
         # 1.4 to 1.8 times faster convolutions on CPUs; activations follow the weights
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.last_code: Code = ()
 
     def forward(self, image: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from near_monai.boxes import crop_box
 from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
-from near_monai.coords import Grid
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, read_label, read_volume, write_json, write_label, write_volume
@@ -50,8 +50,10 @@ def prepare(
     for name, ct_path, label_path in pairs:
         label, ct = read_label(label_path), read_volume(ct_path)
         _check_same_grid(ct, label)
-        crop = label_box(label, margin)
-        cube = cube_grid(label.grid.crop([s.start for s in crop], label.array[crop].shape), resolution)
+        if not label.array.any():
+            raise NearError(f"{label.path}: the label map is empty; expected at least one voxel above 0")
+        box = crop_box(label.array > 0, label.grid.spacing, margin)
+        crop, cube = box.slices(), box.grid(label.grid).cube(resolution)
         affine = cube.affine_from(label.affine, label.grid)
         classes = resize_label(label.array[crop], label.grid.spacing, resolution)
         write_label(output / LABEL_FOLDER / f"{name}.nii.gz", classes, label, affine)
@@ -62,32 +64,8 @@ def prepare(
     return [Case(name, output / LABEL_FOLDER / f"{name}.nii.gz") for name in names]
 
 
-def label_box(label: LabelMap, margin: float) -> tuple[slice, slice, slice]:
-    """Bounding box of ``label > 0`` plus ``margin`` mm, clipped to the array.
-
-    Raises:
-        NearError: If the label map is empty.
-    """
-    if not label.array.any():
-        raise NearError(f"{label.path}: the label map is empty; expected at least one voxel above 0")
-    box = []
-    for axis, step in enumerate(label.grid.spacing):
-        hit = np.flatnonzero(label.array.any(axis=tuple(a for a in range(3) if a != axis)))
-        pad = int(np.ceil(margin / step - 1e-6))
-        box.append(slice(max(int(hit[0]) - pad, 0), min(int(hit[-1]) + pad + 1, label.array.shape[axis])))
-    i, j, k = box
-    return i, j, k
-
-
-def cube_grid(grid: Grid, resolution: int) -> Grid:
-    """The grid of ``resolution`` voxels per axis that spans ``grid`` from outer face to outer face."""
-    spacing = np.asarray(grid.shape) * grid.spacing / resolution
-    (a, b, c), (i, j, k) = spacing.tolist(), grid.to_mm((spacing / grid.spacing - 1.0) / 2.0).tolist()
-    return Grid((resolution,) * 3, (a, b, c), (i, j, k))
-
-
 def resize_volume(array: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """Trilinear ``(X, Y, Z)`` to N^3, sampled at the voxel centres of :func:`cube_grid`; the edge is repeated."""
+    """Trilinear ``(X, Y, Z)`` to N^3 at the voxel centres of :meth:`~near_monai.coords.Grid.cube`; the edge is repeated."""
     source = torch.from_numpy(np.ascontiguousarray(array))[None, None]
     size = [resolution] * 3
     found = torch.nn.functional.interpolate(source, size=size, mode="trilinear", align_corners=False)

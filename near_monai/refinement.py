@@ -82,7 +82,7 @@ def refine(
     Args:
         label: ``(X, Y, Z)`` whole numbers in 0..255, any axis order.
         spacing: ``(3,)`` voxel size in mm along the same axes.
-        which: class to refine; ``"fg"`` for everything above 0 as one tree; ``"auto"`` for the only class, else coronary.
+        which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else coronary.
         weights: weights file; ``None`` for the shipped ones. Kept in memory between calls.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         clean: drop components that are small and far from the tree.
@@ -97,8 +97,14 @@ def refine(
     steps = tuple(float(s) for s in np.asarray(spacing, np.float64).ravel())
     if array.ndim != 3:
         raise NearError(f"label has shape {array.shape}; expected three axes (X, Y, Z)")
-    if array.dtype.kind not in "buif" or array.size == 0 or not np.all((array >= 0) & (array <= 255) & (array % 1 == 0)):
-        raise NearError(f"label of type {array.dtype} has values other than whole numbers in 0..255; expected a label map")
+    if (
+        array.dtype.kind not in "buif"
+        or array.size == 0
+        or not np.all((array >= 0) & (array <= 255) & (array % 1 == 0))
+    ):
+        raise NearError(
+            f"label of type {array.dtype} has values other than whole numbers in 0..255; expected a label map"
+        )
     if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
         raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
     original = array.astype(np.uint8)

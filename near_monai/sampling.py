@@ -1,6 +1,6 @@
 """Where points come from: shares from the boundary band and from the whole box, and what each point is worth.
 
-Few of the points of a heart lie near a vessel. Points are therefore drawn from a mixture, ``share`` of them from the band
+Few points of a heart lie near a vessel. Points are therefore drawn from a mixture, ``share`` of them from the band
 around the surface and the rest uniformly; each carries the weight (uniform density / mixture density), so that weighted
 sums keep estimating the uniform ones and a change of the share (the curriculum) does not change the target.
 """
@@ -60,6 +60,6 @@ def draw_points(
     in_band = central[tuple(nearest.T)]
     actual = from_band / count
     density = (1 - actual) + actual * in_band * central.size / max(len(band), 1)
-    points = torch.as_tensor(Grid(tuple(shape), (1.0,) * 3).normalise(voxel + low), dtype=torch.float32)
+    points = torch.as_tensor(Grid.of(shape, (1.0,) * 3).normalise(voxel + low), dtype=torch.float32)
     inside = sample(distance[None, None].float(), points[None])[0, 0] < 0
     return points, torch.stack([inside.float(), torch.as_tensor(1.0 / density, dtype=torch.float32)])

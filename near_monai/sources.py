@@ -56,7 +56,7 @@ def label_cases(source: str | Path, label: int | str, space: WorkingSpace) -> li
     cases = []
     for case in find_cases(source):
         distance = _run(prepare, {"label": case.label})["label"]
-        grid = Grid(tuple(distance.shape[1:]), spacing_of(distance.affine))
+        grid = Grid.of(distance.shape[1:], spacing_of(distance.affine))
         cases.append(TrainingCase(case.name, distance[0].as_tensor().half(), grid, distance.affine.numpy()))
     return cases
 
@@ -97,11 +97,13 @@ def phantom_pair(
     return corrupt(distance, grid.spacing), distance < 0, grid
 
 
-def phantom_items(count: int, seed: int, level: float | str) -> list[dict[str, Any]]:
-    """Evaluation items of generated trees: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
+def phantom_items(
+    count: int, seed: int, level: float | str, spacing: tuple[float, float, float] | None = None
+) -> list[dict[str, Any]]:
+    """Generated trees to evaluate on: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
     items = []
     for number in range(count):
-        noisy, truth, grid = phantom_pair(seed, number, level)
+        noisy, truth, grid = phantom_pair(seed, number, level, spacing)
         affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
         image, label = (MetaTensor(torch.as_tensor(m[None] * np.uint8(CORONARY)), affine) for m in (noisy, truth))
         items.append({"image": image, "label": label, "name": f"phantom_{seed}_{number:04d}"})

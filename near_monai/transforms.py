@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from near_monai.anatomy import CORONARY
+from near_monai.boxes import crop_box
 from near_monai.coords import Grid, sample_axes, spacing_of
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import read_label
-from near_monai.windows import Box, box_of
 
 #: Everything above 0, as one structure.
 FOREGROUND = "fg"
@@ -56,15 +56,6 @@ def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
     return array > 0 if label == FOREGROUND else array == label
 
 
-def crop_box(mask: NDArray[np.bool_], spacing: tuple[float, float, float], margin_mm: float) -> Box:
-    """Bounding box of ``mask`` plus ``margin_mm`` on every side, as far as the volume reaches."""
-    box = box_of(mask)
-    reach = [int(np.ceil(margin_mm / s - 1e-6)) for s in spacing]
-    a, b, c = (max(lo - r, 0) for lo, r in zip(box.start, reach, strict=True))
-    x, y, z = (min(hi + r, n) for hi, r, n in zip(box.stop, reach, mask.shape, strict=True))
-    return Box((a, b, c), (x, y, z))
-
-
 def boundary_band(
     mask: NDArray[np.bool_], radius: float, spacing: tuple[float, float, float] | None = None
 ) -> NDArray[np.bool_]:
@@ -75,11 +66,11 @@ def boundary_band(
 
 
 def _grid(image: MetaTensor) -> Grid:
-    return Grid(tuple(image.shape[1:]), spacing_of(image.affine))
+    return Grid.of(image.shape[1:], spacing_of(image.affine))
 
 
 class ReadLabeld(MapTransform):
-    """Read label files (NIfTI through nibabel; NRRD and MetaImage through ITK) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
+    """Read label files (NIfTI by nibabel; NRRD and MetaImage by ITK) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace every path under the keys; the affine is RAS in mm. See :func:`near_monai.io.read_label`.

@@ -66,7 +66,9 @@ def load_state(network: torch.nn.Module, path: str | Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from KeyError to UnpicklingError on a damaged file
-        raise NearError(f"{path}: damaged, or not a file of weights; expected a state dict as training saves it") from error
+        raise NearError(
+            f"{path}: damaged, or not a file of weights; expected a state dict as training saves it"
+        ) from error
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.boxes import Box
 from near_monai.coords import Grid
 
 #: Voxels per side of a block; a multiple of the coarsest code cell (4 voxels).
@@ -23,48 +23,11 @@ WINDOW = 16
 PATCH = 4
 
 
-@dataclass(frozen=True)
-class Box:
-    """Voxels ``start`` (inclusive) to ``stop`` (exclusive) of a grid."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels per axis."""
-        a, b, c = (hi - lo for lo, hi in zip(self.start, self.stop, strict=True))
-        return a, b, c
-
-    def slices(self, factor: int = 1) -> tuple[slice, slice, slice]:
-        """Index of this box in an array with one cell per ``factor`` voxels."""
-        a, b, c = (slice(lo // factor, hi // factor) for lo, hi in zip(self.start, self.stop, strict=True))
-        return a, b, c
-
-    def grow(self, voxels: int, shape: tuple[int, int, int]) -> Box:
-        """The box with ``voxels`` more on every side, clipped to a grid of ``shape``."""
-        a, b, c = (max(lo - voxels, 0) for lo in self.start)
-        x, y, z = (min(hi + voxels, n) for hi, n in zip(self.stop, shape, strict=True))
-        return Box((a, b, c), (x, y, z))
-
-    def within(self, outer: Box) -> Box:
-        """This box in the voxel coordinates of the sub-grid ``outer``."""
-        a, b, c = (lo - o for lo, o in zip(self.start, outer.start, strict=True))
-        x, y, z = (hi - o for hi, o in zip(self.stop, outer.start, strict=True))
-        return Box((a, b, c), (x, y, z))
-
-    def grid(self, parent: Grid) -> Grid:
-        """The sub-grid of ``parent`` that the box covers."""
-        return parent.crop(self.start, self.shape)
-
-
 def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> Grid:
     """Isotropic grid of ``spacing`` mm around ``mask_box`` plus ``margin`` mm, in whole blocks."""
     low = native.to_mm(np.asarray(mask_box.start) - 0.5) - margin
     high = native.to_mm(np.asarray(mask_box.stop) - 0.5) + margin
-    a, b, c = (int(np.ceil(n / (BLOCK * spacing))) * BLOCK for n in high - low)
-    i, j, k = (float(x) for x in low + spacing / 2)
-    return Grid((a, b, c), (spacing,) * 3, (i, j, k))
+    return Grid.of(np.ceil((high - low) / (BLOCK * spacing)) * BLOCK, [spacing] * 3, low + spacing / 2)
 
 
 def active_blocks(points_mm: NDArray[np.floating], working: Grid, margin: float) -> NDArray[np.bool_]:
@@ -102,13 +65,3 @@ def _cuts(first: int, count: int, size: int) -> list[slice]:
     """Slices of ``count`` blocks, the first of which is block ``first``, cut at multiples of ``size``."""
     edges = [0, *range(size - first % size, count, size), count]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def box_of(mask: NDArray[np.bool_]) -> Box:
-    """Bounding box of the true voxels of ``mask``, which must have some."""
-    ranges = []
-    for axis in range(3):
-        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        ranges.append((int(found[0]), int(found[-1]) + 1))
-    (a, x), (b, y), (c, z) = ranges
-    return Box((a, b, c), (x, y, z))

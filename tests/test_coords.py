@@ -55,7 +55,11 @@ def test_sample_reads_array_order() -> None:
 
 def test_sample_axes_equals_scattered_lookup() -> None:
     volume = torch.randn(2, 3, 4, 1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    axes = (torch.linspace(-1.2, 1.1, 7).double(), torch.linspace(-0.9, 0.9, 2).double(), torch.linspace(-1, 1, 5).double())
+    axes = (
+        torch.linspace(-1.2, 1.1, 7).double(),
+        torch.linspace(-0.9, 0.9, 2).double(),
+        torch.linspace(-1, 1, 5).double(),
+    )
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3).expand(2, -1, -1)
     expected = sample(volume, points).reshape(2, 3, 7, 2, 5)
     torch.testing.assert_close(sample_axes(volume, axes), expected)

@@ -68,6 +68,7 @@ def test_windowed_equals_dense(network: NearNetwork, mask: np.ndarray, monkeypat
     small = encode(mask, NATIVE, network, SPACE)
     monkeypatch.setattr("near_monai.inference.WINDOW", 3)
     monkeypatch.setattr("near_monai.inference.ENCODER_HALO", 24)
+    assert small.blocks is not None
     assert len(list(windows.windows(small.blocks, 3))) > 4
     cut = encode(mask, NATIVE, network, SPACE)
     dense = CaseCode(small.codes, small.grid, np.ones_like(small.blocks), NATIVE)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
     "__init__",  # the version and names that load on first use: it imports nothing of the package by itself
-    "errors coords resources",
+    "errors coords boxes resources",
     "distance space windows",
     "anatomy phantoms vessels coronary corruption_surface corruption_parts corruption_tips corruption",
     "io cases",
@@ -20,14 +20,14 @@ ROWS = (
     "datasets sources",
     "field encoder table network weights",
     "losses optimiser",
-    "inference codes redrawing",
+    "inference codes",
     "cleaning",
     "fusion postprocessing",
     "refinement batch",
     "metrics",
     "evaluation",
     "prepare",
-    "checkpoints handlers training",
+    "handlers checkpoints training",
     "cli",
     "__main__",
 )

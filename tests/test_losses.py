@@ -11,6 +11,11 @@ from near_monai.optimiser import AdamWithTable
 from near_monai.table import CodeTable
 
 
+def codes(network: NearNetwork) -> torch.Tensor:
+    weight: torch.Tensor = network.get_parameter("source.codes.weight")
+    return weight
+
+
 def tiny() -> NearNetwork:
     return NearNetwork(CodeTable(3, 4), OccupancyField((4,), (8,), 2, (8,), norm=("group", {"num_groups": 2})))
 
@@ -44,7 +49,7 @@ def test_penalty_is_the_mean_squared_norm_of_the_codes_in_use() -> None:
     target = torch.ones(2, 2, 5)
     logits = network(torch.tensor([0, 2]), torch.zeros(2, 5, 3))
     plain = PointDiceFocalLoss()
-    rows = network.source.codes.weight[[0, 2]]
+    rows = codes(network)[[0, 2]]
     expected = plain(logits, target) + 0.01 * rows.square().sum(1).mean()
     torch.testing.assert_close(CodePenalty(plain, network, 0.01)(logits, target), expected)
 
@@ -54,15 +59,15 @@ def test_codes_of_absent_cases_do_not_move() -> None:
     network = tiny()
     optimiser = AdamWithTable(network, lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 4)
-    start = network.source.codes.weight.detach().clone()
+    start = codes(network).detach().clone()
     for case in (0, 2, 2):  # by its momentum, dense Adam would move case 0 in steps 2 and 3
         optimiser.zero_grad()
         network(torch.tensor([case]), torch.rand(1, 5, 3)).sum().backward()
         optimiser.step()
         schedule.step()
         if case == 0:
-            after_first = network.source.codes.weight.detach().clone()
-    end = network.source.codes.weight.detach()
+            after_first = codes(network).detach().clone()
+    end = codes(network).detach()
     assert not torch.equal(end[0], start[0])
     assert not torch.equal(end[2], start[2])
     torch.testing.assert_close(end[0], after_first[0], rtol=0, atol=0)

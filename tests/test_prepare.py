@@ -8,11 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from near_monai.boxes import box_of, crop_box
 from near_monai.cases import find_cases
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
-from near_monai.prepare import cube_grid, label_box, prepare, resize_label, resize_volume
+from near_monai.prepare import prepare, resize_label, resize_volume
 
 SPACING = (0.7, 0.8, 1.1)
 SHAPE = (50, 44, 36)
@@ -70,7 +71,7 @@ def test_sphere_and_ramp_keep_their_millimetres(tmp_path: Path) -> None:
 
 def test_field_of_view_of_crop_and_cube_coincide() -> None:
     crop = Grid(SHAPE, SPACING).crop((3, 5, 7), (20, 31, 11))
-    cube = cube_grid(crop, 16)
+    cube = crop.cube(16)
     np.testing.assert_allclose(cube.to_mm([-0.5] * 3), crop.to_mm([-0.5] * 3))
     np.testing.assert_allclose(cube.to_mm([15.5] * 3), crop.to_mm(np.array(crop.shape) - 0.5))
 
@@ -78,7 +79,7 @@ def test_field_of_view_of_crop_and_cube_coincide() -> None:
 def test_resize_samples_at_the_centres_of_the_cube() -> None:
     array = np.random.default_rng(0).normal(size=(9, 14, 6)).astype(np.float32)
     source = Grid((9, 14, 6), SPACING)
-    centres = np.stack(np.meshgrid(*cube_grid(source, 8).axes_mm(), indexing="ij"))
+    centres = np.stack(np.meshgrid(*source.cube(8).axes_mm(), indexing="ij"))
     voxel = source.to_voxel(np.moveaxis(centres, 0, -1))
     crude = map_coordinates(array, np.moveaxis(voxel, -1, 0), order=1, mode="nearest")
     np.testing.assert_allclose(resize_volume(array, 8), crude, atol=1e-5)
@@ -87,8 +88,12 @@ def test_resize_samples_at_the_centres_of_the_cube() -> None:
 def test_margin_is_mm_and_stops_at_the_edge() -> None:
     array = np.zeros(SHAPE, np.uint8)
     array[10, 20, 30] = 1
-    box = label_box(LabelMap.from_array(array, oblique()), 8.0)
-    assert [(s.start, s.stop) for s in box] == [(0, 23), (10, 31), (22, 36)]  # 11.4, 10 and 7.3 voxels, rounded up
+    box = crop_box(array > 0, SPACING, 8.0)
+    assert [(s.start, s.stop) for s in box.slices()] == [
+        (0, 23),
+        (10, 31),
+        (22, 36),
+    ]  # 11.4, 10 and 7.3 voxels, rounded up
 
 
 def test_resize_label_keeps_every_class_and_whole_blocks() -> None:
@@ -140,7 +145,7 @@ def test_imagecas_keeps_both_in_one_folder(tmp_path: Path) -> None:
     (ct / "a.nii.gz").rename(tmp_path / "1.img.nii.gz")
     (label / "a.nii.gz").rename(tmp_path / "1.label.nii.gz")
     (case,) = prepare(tmp_path, tmp_path, tmp_path / "out", margin=0, resolution=16)
-    fill = (sphere()[label_box(LabelMap.from_array(sphere(), oblique()), 0.0)] > 0).mean()
+    fill = (sphere()[box_of(sphere() > 0).slices()] > 0).mean()
     assert (read_label(case.label).array == 9).mean() == pytest.approx(fill, rel=0.01)
     assert read_volume(tmp_path / "out" / "imagesTr" / "1.nii.gz").array.mean() > 20
 

@@ -22,7 +22,7 @@ def test_curriculum_follows_the_epochs() -> None:
 
 def slab() -> torch.Tensor:
     """A tilted slab 2 mm thick: linear near its surfaces, so that interpolation adds nothing."""
-    i, j, k = np.meshgrid(*GRID.axes_mm(), indexing="ij")
+    i, j, _ = np.meshgrid(*GRID.axes_mm(), indexing="ij")
     return torch.as_tensor(np.abs((i - 5) * 0.6 + (j - 6) * 0.8) - 1.0)
 
 

@@ -60,7 +60,7 @@ def test_chain_gives_the_distance_at_the_right_world_positions(file: Path) -> No
     near = np.abs(exact) < 2.0
     assert np.abs(out[0].numpy() - exact)[near].mean() < 0.3
     volume = (out[0] < 0).sum().item() * 0.6**3
-    assert volume == pytest.approx(4 / 3 * np.pi * 125, rel=0.03)
+    assert volume == pytest.approx(4 / 3 * np.pi * 125, rel=0.05)  # slices of 1.5 mm
 
 
 def test_crop_keeps_the_margin_in_mm_and_stops_at_the_border() -> None:
@@ -85,7 +85,7 @@ def test_band_transform_knows_both_units() -> None:
     mask = torch.zeros(1, 12, 12, 12)
     mask[:, 4:8, 4:8, 4:8] = 1
     image = MetaTensor(mask, torch.as_tensor(np.diag([0.5, 0.5, 0.5, 1.0])))
-    in_voxels, in_mm = (BoundaryBandd("m", r, u)({"m": image})["m"] for r, u in ((2.0, "voxel"), (1.0, "mm")))
+    in_voxels, in_mm = (t({"m": image})["m"] for t in (BoundaryBandd("m", 2.0), BoundaryBandd("m", 1.0, "mm")))
     assert torch.equal(in_voxels, in_mm)
     assert in_voxels.sum() > 0
 

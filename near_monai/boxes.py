@@ -1,0 +1,64 @@
+"""Boxes of voxels: the part of a volume that matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from near_monai.coords import Grid
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels ``start`` (inclusive) to ``stop`` (exclusive) of a grid."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels per axis."""
+        a, b, c = (hi - lo for lo, hi in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+    def slices(self, factor: int = 1) -> tuple[slice, slice, slice]:
+        """Index of this box in an array with one cell per ``factor`` voxels."""
+        a, b, c = (slice(lo // factor, hi // factor) for lo, hi in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+    def grow(self, voxels: int, shape: tuple[int, int, int]) -> Box:
+        """The box with ``voxels`` more on every side, clipped to a grid of ``shape``."""
+        a, b, c = (max(lo - voxels, 0) for lo in self.start)
+        x, y, z = (min(hi + voxels, n) for hi, n in zip(self.stop, shape, strict=True))
+        return Box((a, b, c), (x, y, z))
+
+    def within(self, outer: Box) -> Box:
+        """This box in the voxel coordinates of the sub-grid ``outer``."""
+        a, b, c = (lo - o for lo, o in zip(self.start, outer.start, strict=True))
+        x, y, z = (hi - o for hi, o in zip(self.stop, outer.start, strict=True))
+        return Box((a, b, c), (x, y, z))
+
+    def grid(self, parent: Grid) -> Grid:
+        """The sub-grid of ``parent`` that the box covers."""
+        return parent.crop(self.start, self.shape)
+
+
+def box_of(mask: NDArray[np.bool_]) -> Box:
+    """Bounding box of the true voxels of ``mask``, which must have some."""
+    ranges = []
+    for axis in range(3):
+        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ranges.append((int(found[0]), int(found[-1]) + 1))
+    (a, x), (b, y), (c, z) = ranges
+    return Box((a, b, c), (x, y, z))
+
+
+def crop_box(mask: NDArray[np.bool_], spacing: ArrayLike, margin_mm: float) -> Box:
+    """Bounding box of ``mask`` plus ``margin_mm`` on every side, as far as the volume reaches."""
+    box = box_of(mask)
+    reach = [int(np.ceil(margin_mm / s - 1e-6)) for s in np.asarray(spacing)]
+    a, b, c = (max(lo - r, 0) for lo, r in zip(box.start, reach, strict=True))
+    x, y, z = (min(hi + r, n) for hi, r, n in zip(box.stop, reach, mask.shape, strict=True))
+    return Box((a, b, c), (x, y, z))
