@@ -15,11 +15,11 @@ import near_monai
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.cleaning import count_components
-from near_monai.codes import save_code
+from near_monai.codes import redraw, save_code
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
-from near_monai.io import read_label, suffix_of, write_json, write_label, write_volume
+from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
 from near_monai.network import NearNetwork
 from near_monai.refinement import refine_mask
 from near_monai.space import WorkingSpace
@@ -121,6 +121,38 @@ def _refine_file(
         "volume_before_mm3": _volume(mask, file.grid),
         "volume_after_mm3": _volume(after, target),
     }
+
+
+def redraw_files(
+    source: str | Path, output: str | Path, weights: str | None, resolution: int | None, device: str = "auto"
+) -> int:
+    """Draw the masks of saved codes anew, as ``NAME.nii.gz`` with 1 where F is above 0.5.
+
+    Args:
+        source: a code file or a folder of them.
+        output: folder to write to.
+        weights: weights that the codes were made with; ``None`` for the shipped ones.
+        resolution: N for cubes of N^3 voxels; ``None`` for the grid of the label.
+        device: see :func:`near_monai.weights.pick_device`.
+
+    Returns:
+        The number of masks.
+
+    Raises:
+        NearError: no codes, codes that do not fit the weights, or a mask is there already.
+    """
+    source = Path(source)
+    paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
+    if not paths:
+        raise NearError(f"{source}: no code files; expected NAME.npz as --save-codes writes them")
+    for path in paths:
+        target = Path(output) / f"{path.stem}.nii.gz"
+        if target.exists():
+            raise NearError(f"{target}: is there already; give another folder")
+        probability, affine = redraw(path, weights, resolution, device)
+        file = LabelMap.from_array((probability > 0.5).astype(np.uint8), affine)
+        write_label(target, file.array, file)
+    return len(paths)
 
 
 def _volume(mask: np.ndarray, grid: Grid) -> float:

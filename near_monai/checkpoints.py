@@ -89,11 +89,6 @@ class Checkpoints:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare)
 
-    def load_best(self) -> None:
-        """Put the best weights into the network (the latest ones if nothing was validated)."""
-        if (self.folder / "best.pt").is_file():
-            load_state(self.network, self.folder / "best.pt")
-
     def _resume(self, engine: Engine) -> None:
         latest = self.folder / "latest.pt"
         if not latest.is_file():
@@ -135,3 +130,10 @@ def start_from(network: nn.Module, weights: str) -> None:
     """Begin training at the weights of a file (fine-tuning), or where they are if ``weights`` is empty."""
     if weights:
         load_state(network, weights)
+
+
+def load_best(folder: str | Path, network: nn.Module) -> None:
+    """Put the best weights of a run into ``network`` (they stay as they are if nothing was validated)."""
+    best = Path(folder) / "best.pt"
+    if best.is_file():
+        load_state(network, best)

@@ -49,6 +49,21 @@ def refine(
         )
 
 
+@app.command()
+def redraw(
+    codes: Annotated[Path, typer.Argument(metavar="CODES", help="Code file (.npz), or a folder of them.")],
+    output: Output,
+    weights: Annotated[str | None, typer.Option(help="Weights the codes were made with.")] = None,
+    resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels.")] = "native",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+) -> None:
+    """Draw masks anew from saved codes and F, at any resolution."""
+    from near_monai.batch import redraw_files
+
+    cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
+    typer.echo(f"{redraw_files(codes, output, weights, cube, device)} masks written to {output}")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
     context: typer.Context,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from monai.networks.blocks import Convolution
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from near_monai.coords import sample, sample_axes
@@ -131,6 +132,11 @@ class OccupancyField(nn.Module):
         if self.coordinates:
             lines = torch.stack(torch.meshgrid(*axes, indexing="ij")).to(found[0])
             found.append(lines[None].expand(found[0].shape[0], -1, -1, -1, -1))
+        return self.mlp(torch.cat(found, 1).movedim(1, -1)).movedim(-1, 1)
+
+    def on_voxels(self, features: Code, shape: Sequence[int]) -> torch.Tensor:
+        """:meth:`on_axes` at the voxel centres of a grid of ``shape`` over the whole box; this form can be traced."""
+        found = [F.interpolate(level, shape, mode="trilinear", align_corners=False) for level in features]
         return self.mlp(torch.cat(found, 1).movedim(1, -1)).movedim(-1, 1)
 
     def forward(self, code: Code, points: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,8 @@ class EpochLine:
         self.losses.append(loss_of(engine))
 
     def _log(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
         dice = key_metric(self.evaluator)
         loss = sum(self.losses) / max(len(self.losses), 1)
         seconds = time.perf_counter() - self.start

@@ -38,5 +38,4 @@ class NearNetwork(nn.Module):
         self.last_code = code
         if points is not None:
             return self.field(code, points)
-        axes = tuple((torch.arange(n, device=image.device) * 2 + 1) / n - 1 for n in image.shape[2:])
-        return self.field.on_axes(self.field.features(code), axes)  # type: ignore[arg-type]
+        return self.field.on_voxels(self.field.features(code), image.shape[2:])

@@ -65,7 +65,7 @@ def prepare(
 
 
 def resize_volume(array: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """Trilinear ``(X, Y, Z)`` to N^3 at the voxel centres of :meth:`~near_monai.coords.Grid.cube`; the edge is repeated."""
+    """Trilinear ``(X, Y, Z)`` to N^3 at the voxel centres of ``Grid.cube``; the edge is repeated."""
     source = torch.from_numpy(np.ascontiguousarray(array))[None, None]
     size = [resolution] * 3
     found = torch.nn.functional.interpolate(source, size=size, mode="trilinear", align_corners=False)

@@ -121,7 +121,7 @@ def inference_items(dataset_dir: str) -> list[dict[str, str]]:
     return [{"image": str(case.label), "name": case.name} for case in find_cases(dataset_dir)]
 
 
-def evaluation_items(dataset_dir: str, label: int | str, phantoms: int, seed: int, level: float | str) -> Any:
+def evaluation_items(dataset_dir: str, phantoms: int, seed: int, level: float | str) -> list[dict[str, Any]]:
     """Items to evaluate on: the cases of ``dataset_dir`` that have a truth, or generated trees if it is empty.
 
     Raises:

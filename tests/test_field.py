@@ -69,9 +69,25 @@ def test_chunks_equal_the_whole_with_gradients() -> None:
 def test_grid_equals_points(coordinates: bool) -> None:
     network = refiner(coordinates=coordinates)
     image = torch.rand(1, 1, 8, 12, 16)
-    axes = [(torch.arange(n) * 2 + 1) / n - 1 for n in image.shape[2:]]
+    axes = (torch.linspace(-1, 0.5, 5), torch.linspace(-0.7, 1, 4), torch.tensor([0.1]))
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3)
+    grid = network.field.on_axes(network.field.features(network.source(image)), axes)
+    torch.testing.assert_close(grid, network(image, points).reshape(1, 1, 5, 4, 1))
+
+
+def test_voxels_equal_points() -> None:
+    network, image = refiner(), torch.rand(2, 1, 8, 12, 16)
+    axes = [(torch.arange(n) * 2 + 1) / n - 1 for n in image.shape[2:]]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3).expand(2, -1, -1)
     torch.testing.assert_close(network(image), network(image, points).reshape(image.shape))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_traced_module_takes_other_sizes() -> None:
+    network = refiner()
+    traced = torch.jit.trace(network, torch.rand(1, 1, 8, 8, 8))
+    image = torch.rand(2, 1, 12, 8, 16)
+    torch.testing.assert_close(traced(image), network(image))
 
 
 def test_encoder_moves_with_its_input() -> None:

@@ -1,0 +1,36 @@
+"""What several test files need: a small noisy vessel, and the folder of real label maps."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from near_monai.coords import Grid
+
+DATA = Path(os.environ.get("NEAR_MONAI_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def vessel_grid() -> Grid:
+    return Grid((64, 52, 40), (0.5, 0.55, 0.7))
+
+
+@pytest.fixture(scope="session")
+def noisy_vessel(vessel_grid: Grid) -> NDArray[np.bool_]:
+    """A bent vessel of 3 mm diameter with a rough wall and one speck 9 mm away from it."""
+    i, j, k = np.meshgrid(*vessel_grid.axes_mm(), indexing="ij")
+    distance = np.hypot(j - 12 - 3 * np.sin(i / 8), k - 14 - 0.1 * i) - 1.5
+    rough = distance + np.random.default_rng(0).normal(0, 0.25, distance.shape) < 0
+    rough[:6] = rough[-6:] = False
+    rough[30:32, 40:42, 35:37] = True
+    return np.asarray(rough)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real label maps; tests that need them are skipped where they are absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data at {DATA} (set NEAR_MONAI_DATA)")
+    return DATA

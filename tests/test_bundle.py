@@ -1,0 +1,237 @@
+"""The bundle: complete, consistent, and trained, resumed, run and scored through MONAI's own door."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
+from numpy.typing import NDArray
+
+from near_monai.anatomy import CORONARY
+from near_monai.checkpoints import Checkpoints
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.resources import bundle_dir
+from near_monai.training import run_training
+from near_monai.weights import load_network
+
+CONFIGS = bundle_dir() / "configs"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:parsing config_file:UserWarning"
+)
+
+COARSE = [1.5, 1.5, 1.5]
+#: A run of seconds: one tree, few points, coarse phantoms to validate on.
+TINY = {
+    "phantoms": 1,
+    "max_epochs": 2,
+    "val_interval": 1,
+    "windows_per_epoch": 4,
+    "batch_size": 2,
+    "points": 256,
+    "num_workers": 0,
+    "validate#dataset#data#count": 1,
+    "validate#dataset#data#spacing": COARSE,
+    "held_out#dataset#data#count": 2,
+    "held_out#dataset#data#spacing": COARSE,
+}
+
+
+def arguments(options: dict[str, Any]) -> list[str]:
+    return [word for key, value in options.items() for word in (f"--{key}", json.dumps(value))]
+
+
+def config(name: str) -> Any:
+    return json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_every_config_describes_the_same_network() -> None:
+    for name in ("inference", "evaluate"):
+        for key in ("network_def", "space", "label"):
+            assert config(name)[key] == config("train")[key]
+
+
+def test_shipped_weights_fit_and_are_small() -> None:
+    network, space = load_network(device="cpu")
+    assert not network.training
+    assert space.spacing == config("train")["space"]["spacing"]
+    assert (bundle_dir() / "models" / "model.pt").stat().st_size < 10e6
+
+
+@pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")
+def test_metadata_passes_the_schema_s_rules(tmp_path: Path) -> None:
+    """MONAI fetches the schema from the network; here are the rules of version 20240725."""
+    tensor = ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"]
+    tensors = {"type": "object", "additionalProperties": {"type": "object", "required": tensor}, "minProperties": 1}
+    data_format = {
+        "type": "object",
+        "properties": {"inputs": tensors, "outputs": tensors},
+        "required": ["inputs", "outputs"],
+    }
+    required = ["schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"]
+    required += ["task", "description", "authors", "copyright", "network_data_format"]
+    schema = {
+        "type": "object",
+        "required": required,
+        "properties": {"network_data_format": data_format},
+        "not": {"required": ["optional_packages_version"]},
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(tmp_path / "schema.json"))
+
+
+def test_recipe_keeps_the_described_numbers() -> None:
+    recipe = config("recipe")
+    assert recipe["points"] == 128**3
+    assert (recipe["batch_size"], recipe["accumulation_steps"]) == (1, 4)
+    assert (recipe["lr"], recipe["max_epochs"], recipe["val_interval"]) == (5e-4, 300, 10)
+    assert recipe["curriculum"] == [[1, 0.5], [101, 0.3], [201, 0.1]]
+    assert recipe["network_def"]["source"]["channels"] == 256
+    inner = recipe["loss"]["loss"]
+    assert (inner["lambda_dice"], inner["lambda_focal"], inner["gamma"]) == (0.7, 0.3, 4.0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny run."""
+    folder = tmp_path_factory.mktemp("run")
+    run_training(folder, "", [], arguments(TINY))
+    return folder
+
+
+def test_run_leaves_weights_configuration_and_paired_figures(finished: Path) -> None:
+    saved = json.loads((finished / "config.json").read_text())
+    assert saved["points"] == 256
+    summary = json.loads((finished / "held_out" / "summary.json").read_text())
+    assert summary["n"] == 2
+    assert {"prediction", "baseline", "difference"} <= set(summary["metrics"]["dice"])
+    assert list((finished / "tensorboard").glob("events*"))
+    load_network(finished / "best.pt", "cpu")
+
+
+def test_stopped_run_goes_on_to_the_same_weights(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoints._save
+
+    def save_and_die(self: Checkpoints, engine: Any) -> None:
+        save(self, engine)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(tmp_path, "", [], arguments(TINY))
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["epoch"] == 1
+    run_training(tmp_path, "", [], arguments(TINY))
+    one, other = (torch.load(p / "latest.pt", weights_only=True)["network"] for p in (finished, tmp_path))
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=0, atol=0)
+
+
+def test_folder_of_another_run_is_refused(finished: Path) -> None:
+    before = (finished / "config.json").read_bytes()
+    with pytest.raises(NearError, match=r"another configuration \(lr\)"):
+        run_training(finished, "", [], arguments(TINY | {"lr": 0.1}))
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_missing_data_set_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(NearError, match=r"^nowhere: no such file or folder$"):
+        run_training(tmp_path, "nowhere", [], arguments(TINY))
+
+
+@pytest.fixture
+def labels(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    for folder in ("labelsTr", "truthTr"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for name in ("a", "b"):
+            image = nib.Nifti1Image(noisy_vessel.astype(np.uint8) * CORONARY, np.diag([*vessel_grid.spacing, 1.0]))
+            nib.save(image, tmp_path / "set" / folder / f"{name}.nii.gz")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("train", "train"), ("inference", "infer"), ("evaluate", "infer")])
+def test_required_properties_are_there(name: str, kind: str, labels: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset_dir": str(labels), "output_dir": str(tmp_path / "run")}
+    workflow = ConfigWorkflow(
+        str(CONFIGS / f"{name}.json"),
+        workflow_type=kind,
+        logging_file=False,
+        bundle_root=str(bundle_dir()),
+        **(options | TINY if name == "train" else options),
+    )
+    workflow.initialize()
+    assert not workflow.check_properties()
+
+
+def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Path) -> None:
+    small = {"max_epochs": 1, "val_interval": 1, "points": 512, "network_def#field#chunk": 200, "num_workers": 0}
+    run_training(tmp_path / "run", str(labels), [Path("recipe")], arguments(small))
+    assert {p.name for p in (tmp_path / "run" / "codes").iterdir()} == {"a.npz", "b.npz"}
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    assert best["source.codes.weight"].shape == (2, 256)
+
+
+def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:
+    from near_monai.batch import Options, refine_files
+
+    run(
+        run_id="inference",
+        config_file=str(CONFIGS / "inference.json"),
+        bundle_root=str(bundle_dir()),
+        dataset_dir=str(labels),
+        output_dir=str(tmp_path / "monai"),
+        device="$torch.device('cpu')",
+    )
+    refine_files(labels, tmp_path / "cli", Options(device="cpu"), quiet=True)
+    for name in ("a.nii.gz", "b.nii.gz"):
+        one, other = (nib.nifti1.load(tmp_path / door / name) for door in ("monai", "cli"))
+        np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+        assert np.asarray(one.dataobj).any()
+
+
+def test_evaluating_scores_refined_and_noisy(labels: Path, tmp_path: Path) -> None:
+    run(
+        run_id="evaluating",
+        config_file=str(CONFIGS / "evaluate.json"),
+        bundle_root=str(bundle_dir()),
+        dataset_dir=str(labels),
+        output_dir=str(tmp_path / "out"),
+        device="$torch.device('cpu')",
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary["cases"]) == {"a", "b"}
+    assert summary["cases"]["a"]["baseline"]["dice"] == 1
+
+
+def test_two_processes_train_together(tmp_path: Path) -> None:
+    files = [str(CONFIGS / f"{name}.json") for name in ("train", "multi_gpu_train")]
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    options = TINY | {"output_dir": str(tmp_path), "bundle_root": str(bundle_dir()), "max_epochs": 1}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    done = subprocess.run(
+        command + words, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("epoch 1/1") == 1
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert state["epoch"] == 1
+    assert not any(key.startswith("module.") for key in state["network"])
+    assert json.loads((tmp_path / "held_out" / "summary.json").read_text())["n"] == 2
+
+
+def test_expressions_stay_short() -> None:
+    """Anything longer than a line belongs into the package, where it can be read and tested."""
+    for path in CONFIGS.glob("*.json"):
+        parser = ConfigParser(json.loads(path.read_text()))
+        for text in json.dumps(parser.get()).split('"'):
+            assert not text.startswith("$") or len(text) <= 100, f"{path.name}: {text}"

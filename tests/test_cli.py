@@ -1,0 +1,246 @@
+"""The command line on real files: same grid and header, right labels, one clear line for what cannot be used."""
+
+import gzip
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import near_monai
+from near_monai.anatomy import CORONARY, by_name
+from near_monai.cli import main
+from near_monai.coords import Grid
+from near_monai.io import LabelMap, read_label, read_volume, write_label
+
+AORTA = by_name("aorta").index
+
+
+def run(*arguments: object) -> int:
+    """Exit code of ``near-monai ARGUMENTS``."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return int(end.value.code or 0)
+
+
+def oblique(grid: Grid, flip: int = 1) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, :3] = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0] * grid.spacing
+    affine[:3, 0] *= flip
+    affine[:3, 3] = [11.5, -20.25, 30]
+    return affine
+
+
+@pytest.fixture
+def folder(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    """Two cases on odd grids: coronary alone, and coronary and aorta together."""
+    source = tmp_path / "in"
+    source.mkdir()
+    labels = noisy_vessel.astype(np.uint8) * CORONARY
+    first = nib.Nifti1Image(labels, oblique(vessel_grid))
+    first.set_qform(oblique(vessel_grid), 1)
+    first.set_sform(oblique(vessel_grid), 2)
+    first.header.set_xyzt_units("mm", "sec")
+    nib.save(first, source / "90.img.nii.gz")
+    labels = labels.copy()
+    labels[:, 40:, :5] = AORTA
+    nib.save(nib.Nifti1Image(labels.astype(np.float32), oblique(vessel_grid, -1)), source / "b.nii")
+    return source
+
+
+def test_same_grid_header_and_names(folder: Path, tmp_path: Path) -> None:
+    assert run("refine", folder, "-o", tmp_path / "out", "--quiet") == 0
+    for name in ("90.img.nii.gz", "b.nii"):
+        before, after = nib.nifti1.load(folder / name), nib.nifti1.load(tmp_path / "out" / name)
+        assert after.get_data_dtype() == np.uint8
+        assert after.shape == before.shape
+        np.testing.assert_array_equal(after.affine, before.affine)
+        for key in ("pixdim", "qform_code", "sform_code", "xyzt_units", "srow_x", "quatern_b", "qoffset_x"):
+            np.testing.assert_array_equal(after.header[key], before.header[key])
+    cases = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert [case["name"] for case in cases] == ["90.img", "b"]
+    for case in cases:
+        assert case["status"] == "done"
+        assert case["seconds"] > 0
+        assert case["components_before"] > case["components_after"] == 1
+        assert case["volume_after_mm3"] == pytest.approx(case["volume_before_mm3"], rel=0.2)
+
+
+def test_refined_is_closer_to_the_clean_vessel(folder: Path, tmp_path: Path, vessel_grid: Grid) -> None:
+    assert run("refine", folder / "90.img.nii.gz", "-o", tmp_path / "out", "--quiet") == 0
+    i, j, k = np.meshgrid(*vessel_grid.axes_mm(), indexing="ij")
+    clean = np.hypot(j - 12 - 3 * np.sin(i / 8), k - 14 - 0.1 * i) < 1.5
+    clean[:6] = clean[-6:] = False
+    before, after = (read_label(p / "90.img.nii.gz").array > 0 for p in (folder, tmp_path / "out"))
+
+    def dice(mask: NDArray[np.bool_]) -> float:
+        return float(2 * (mask & clean).sum() / (mask.sum() + clean.sum()))
+
+    assert dice(after) > dice(before) + 0.02
+
+
+def test_other_classes_are_untouched(folder: Path, tmp_path: Path) -> None:
+    run("refine", folder / "b.nii", "-o", tmp_path / "out", "--quiet")
+    before, after = read_label(folder / "b.nii").array, read_label(tmp_path / "out" / "b.nii").array
+    gained = (after == CORONARY) & (before == AORTA)
+    np.testing.assert_array_equal((after == AORTA) | gained, before == AORTA)
+    assert set(np.unique(after)) == {0, AORTA, CORONARY}
+
+
+def test_foreground_keeps_segment_labels(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> None:
+    segments = noisy_vessel.astype(np.uint8) * np.where(np.arange(64) < 32, 3, 17).astype(np.uint8)[:, None, None]
+    nib.save(nib.Nifti1Image(segments, oblique(vessel_grid)), tmp_path / "s.nii.gz")
+    assert run("refine", tmp_path / "s.nii.gz", "-o", tmp_path / "out", "--label", "fg", "--quiet") == 0
+    after = read_label(tmp_path / "out" / "s.nii.gz").array
+    kept = (after > 0) & noisy_vessel
+    np.testing.assert_array_equal(after[kept], segments[kept])
+    added = (after > 0) & ~noisy_vessel
+    assert added.any() and set(np.unique(after[added])) == {3, 17}
+    assert set(np.unique(after[:28])) <= {0, 3} and set(np.unique(after[36:])) <= {0, 17}
+
+
+def test_cube_lies_at_the_same_place_in_the_world(folder: Path, tmp_path: Path) -> None:
+    name = "90.img.nii.gz"
+    assert run("refine", folder / name, "-o", tmp_path / "native", "--quiet") == 0
+    assert run("refine", folder / name, "-o", tmp_path / "cube", "--resolution", 72, "--quiet") == 0
+    centres = []
+    for out in ("native", "cube"):
+        file = read_label(tmp_path / out / name)
+        mask = file.array == CORONARY
+        centres.append(np.r_[np.argwhere(mask).mean(0), 1] @ file.affine.T)
+        volume = mask.sum() * abs(np.linalg.det(file.affine[:3, :3]))
+        assert volume == pytest.approx(file.grid.voxel_volume * mask.sum())
+        centres.append(np.array([volume]))
+    assert read_label(tmp_path / "cube" / name).array.shape == (72, 72, 72)
+    np.testing.assert_allclose(centres[2], centres[0], atol=0.1)
+    assert centres[3] == pytest.approx(centres[1], rel=0.05)
+
+
+def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extra = ("--save-codes", "--save-probability", "--no-clean", "--quiet")
+    assert run("refine", folder / "90.img.nii.gz", "-o", out, *extra) == 0
+    mask = read_label(out / "90.img.nii.gz")
+    probability = read_volume(out / "probability" / "90.img.nii.gz")
+    np.testing.assert_array_equal(probability.array > 0.5, mask.array > 0)
+    redrawn, affine = near_monai.redraw(out / "codes" / "90.img.npz")
+    np.testing.assert_array_equal(redrawn, probability.array)
+    np.testing.assert_allclose(affine, mask.affine)
+    assert run("redraw", out / "codes", "-o", tmp_path / "drawn", "--resolution", 48) == 0
+    cube = read_label(tmp_path / "drawn" / "90.img.nii.gz")
+    assert cube.array.shape == (48, 48, 48)
+    assert cube.array.sum() * cube.grid.voxel_volume == pytest.approx(
+        (mask.array > 0).sum() * mask.grid.voxel_volume, rel=0.05
+    )
+
+
+def test_array_interface_equals_the_command(folder: Path, tmp_path: Path, vessel_grid: Grid) -> None:
+    run("refine", folder / "b.nii", "-o", tmp_path / "out", "--quiet")
+    array = near_monai.refine(read_label(folder / "b.nii").array, vessel_grid.spacing)
+    np.testing.assert_array_equal(array, read_label(tmp_path / "out" / "b.nii").array)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_other_formats_keep_format_and_place(folder: Path, tmp_path: Path, suffix: str) -> None:
+    file = read_label(folder / "90.img.nii.gz")
+    path = tmp_path / f"c{suffix}"
+    write_label(path, file.array, LabelMap.from_array(file.array, file.affine))
+    run("refine", folder / "90.img.nii.gz", "-o", tmp_path / "out", "--quiet")
+    assert run("refine", path, "-o", tmp_path / "out", "--quiet") == 0
+    other, nifti = read_label(tmp_path / "out" / path.name), read_label(tmp_path / "out" / "90.img.nii.gz")
+    np.testing.assert_allclose(other.affine, nifti.affine, atol=1e-4)
+    assert (other.array != nifti.array).mean() < 1e-4  # spacing and affine pass through decimals
+
+
+def test_bad_cases_get_one_line_and_stop_nobody(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = (20, 20, 20)
+    bad = {
+        "empty": (np.zeros(shape, np.uint8), "is empty"),
+        "absent": (np.r_[np.ones(4000), np.full(4000, 2)].reshape(shape).astype(np.uint8), "no voxel has label 9"),
+        "four": (np.ones((5, 5, 5, 2), np.uint8), "4-D image"),
+        "large": (np.full(shape, 300, np.int16), "uint8 cannot hold"),
+    }
+    for name, (array, _) in bad.items():
+        nib.save(nib.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")
+    whole = gzip.compress(b"\0" * 5000)
+    (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    messages = {name: text for name, (_, text) in bad.items()} | {"cut": "damaged or not NIfTI"}
+
+    assert run("refine", folder, "-o", tmp_path / "out", "--quiet") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    for name, text in messages.items():
+        assert len([line for line in lines if line.startswith(f"{name}: ") and text in line]) == 1
+    assert lines[-1].startswith("near-monai: 5 of 7 cases failed")
+    assert len(lines) == 6
+    status = {c["name"]: c["status"] for c in json.loads((tmp_path / "out" / "run.json").read_text())["cases"]}
+    assert status == dict.fromkeys(messages, "failed") | {"90.img": "done", "b": "done"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"90.img.nii.gz", "b.nii", "run.json"}
+
+
+def test_inputs_and_foreign_files_are_never_overwritten(folder: Path, tmp_path: Path) -> None:
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert run("refine", folder, "-o", folder, "--quiet") == 1
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("refine",),
+        ("refine", "x", "-o", "y", "--label", "coronary"),
+        ("refine", "x", "-o", "y", "--resolution", "2.5"),
+        ("refine", "x", "-o", "y", "--colour", "red"),
+        ("unknown",),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("refine", "nowhere", "-o", "y"), "nowhere: no such file or folder"),
+        (("train", "-o", "y", "--lerning_rate", "5"), "did you mean"),
+        (("train", "-o", "y", "--max_epochs"), "expected pairs"),
+        (("train", "-o", "y", "--config", "nothing.json"), "no such configuration"),
+        (("phantom", "y", "--noise", "loud"), "is unknown"),
+    ],
+)
+def test_failure_is_one_line_and_exit_1(
+    arguments: tuple[str, ...],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 1
+    line = capsys.readouterr().err.strip()
+    assert text in line and "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_and_foreign_weights_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    assert run("refine", folder, "-o", tmp_path / "out", "--weights", tmp_path / "w.pt", "--quiet") == 1
+    assert "damaged" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_phantoms_are_a_data_set_and_evaluate_scores_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("phantom", tmp_path / "set", "-n", 1, "--seed", 5, "--noise", "mild", "--quiet") == 0
+    label, truth = (tmp_path / "set" / name for name in ("labelsTr", "truthTr"))
+    assert run("evaluate", label, truth, "-o", tmp_path / "scores", "--baseline", truth) == 0
+    assert "surface_dice_1mm" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    (case,) = summary["cases"].values()
+    assert 0.75 < case["prediction"]["dice"] < 0.99
+    assert case["baseline"]["dice"] == 1
+    assert (tmp_path / "scores" / "scores.csv").read_text().startswith("case,source,dice")
