@@ -100,7 +100,7 @@ class CorruptLabel(Randomizable):
             Gap((1.5, 7.0), count=count(0.18)),
             Leakage(count=count(0.08)),
             FalseIsland((4.0, 100.0), count=count(0.08)),
-            BoundaryJitter(0.25 * strength()),
+            BoundaryJitter(0.4 * strength(), kept=self.R.uniform(0, 1)),
             SliceShift(0.1 * strength(), axis=None),
         ]
         if self.R.random_sample() < 0.15 * self.level:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
+from near_monai.corruption_surface import smooth_noise
 from near_monai.distance import signed_distance
 from near_monai.sampling import band_share, draw_points
 from near_monai.space import WorkingSpace
@@ -55,6 +56,8 @@ class PointDataset(Dataset, Randomizable):
         window: voxels per side of a window (a multiple of 4), or ``None`` for whole cases.
         max_level: corruption levels are drawn from [0, max_level].
         clean_share: share of windows that are not corrupted at all, so that clean labels are learnt to stay.
+        texture_mm: the wall of a shape is roughened by up to this standard deviation before anything else. It belongs
+            to the target: real labels are never as smooth as generated ones, and their texture is not noise.
         seed: seed of everything random.
     """
 
@@ -69,6 +72,7 @@ class PointDataset(Dataset, Randomizable):
         window: int | None = 40,
         max_level: float = 1.0,
         clean_share: float = 0.1,
+        texture_mm: float = 0.12,
         seed: int = 0,
     ) -> None:
         super().__init__(data)
@@ -80,6 +84,7 @@ class PointDataset(Dataset, Randomizable):
         self.window = window
         self.max_level = max_level
         self.clean_share = clean_share
+        self.texture_mm = texture_mm
         self.seed = seed
         self.epoch = 1
         # a window shows a stretch of vessel: centres are drawn from the surface, which counts thin vessels more evenly
@@ -128,6 +133,8 @@ class PointDataset(Dataset, Randomizable):
         window = torch.full((size,) * 3, self.space.truncate)
         there = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
         window[there] = distance[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].float()
+        noise = smooth_noise(self.R, window.shape, (self.space.spacing,) * 3, 1.0)
+        window += self.R.uniform(0, self.texture_mm) * torch.from_numpy(noise)
         window = window.permute(*self.R.permutation(3).tolist())
         return window.flip([axis for axis in range(3) if self.R.rand() < 0.5])
 
