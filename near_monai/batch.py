@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +25,6 @@ from near_monai.refinement import refine_mask
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network
-
-logger = logging.getLogger("near_monai")
 
 RUN_FILE = "run.json"
 CODE_FOLDER, PROBABILITY_FOLDER = "codes", "probability"
@@ -85,7 +83,7 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
             row.update(_refine_file(case, output, options, network, space), status="done")
         except (NearError, MemoryError) as error:
             row["message"] = str(error) or "out of memory"
-            logger.error(f"{case.name}: {row['message']}")
+            tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
         row["seconds"] = round(time.perf_counter() - start, 3)
         rows.append(row)
     run = {"near_monai": near_monai.__version__, "source": str(source), "options": asdict(options), "cases": rows}

@@ -122,7 +122,7 @@ class BoundaryJitter(Corruption):
     Args:
         sd: standard deviation in mm.
         correlation: range of the correlation length in mm, drawn anew for every call.
-        kept: how much of the added volume is taken away again, 0 (none) to 1 (all: the inside voxels keep their number).
+        kept: how much of the added volume is taken away again, 0 (none) to 1 (all: their number stays).
     """
 
     def __init__(self, sd: float = 0.3, correlation: Range = (0.7, 1.5), kept: float = 1.0) -> None:

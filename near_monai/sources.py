@@ -150,6 +150,7 @@ def write_phantoms(output: Path, count: int, seed: int, noise: str, quiet: bool 
         NearError: unknown noise level, or ``output`` is in use.
     """
     level = parse_level(noise)
+    CorruptLabel(level)  # refuses an unknown level before anything is made
     if output.exists() and any(output.iterdir()):
         raise NearError(f"{output}: is not empty; give a new folder")
     names = []

@@ -205,7 +205,7 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     ("arguments", "text"),
     [
         (("refine", "nowhere", "-o", "y"), "nowhere: no such file or folder"),
-        (("train", "-o", "y", "--lerning_rate", "5"), "did you mean"),
+        (("train", "-o", "y", "--lerning_rate", "5"), "no such key"),
         (("train", "-o", "y", "--max_epochs"), "expected pairs"),
         (("train", "-o", "y", "--config", "nothing.json"), "no such configuration"),
         (("phantom", "y", "--noise", "loud"), "is unknown"),

@@ -1,0 +1,103 @@
+"""Training samples: reproducible, different every epoch, corrupted at the input and clean at the target."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from numpy.typing import NDArray
+
+from near_monai.anatomy import CORONARY
+from near_monai.coords import Grid, sample
+from near_monai.datasets import PointDataset, TrainingCase
+from near_monai.errors import NearError
+from near_monai.sources import evaluation_items, label_cases, phantom_cases, phantom_pair, training_cases
+from near_monai.space import WorkingSpace
+
+SPACE = WorkingSpace()
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[TrainingCase]:
+    return phantom_cases(2, 0, SPACE)
+
+
+def test_samples_do_not_depend_on_the_workers(cases: list[TrainingCase]) -> None:
+    data = PointDataset(cases, SPACE, length=4, points=64)
+    alone = [data[index] for index in range(4)]
+    (batch,) = DataLoader(data, batch_size=4, num_workers=2)
+    for key in ("image", "points", "label"):
+        torch.testing.assert_close(batch[key], torch.stack([item[key] for item in alone]), rtol=0, atol=0)
+
+
+def test_epochs_differ_and_come_back(cases: list[TrainingCase]) -> None:
+    data = PointDataset(cases, SPACE, length=4, points=64)
+    first = data[2]["points"]
+    data.set_epoch(2)
+    second = data[2]["points"]
+    data.set_epoch(1)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(data[2]["points"], first, rtol=0, atol=0)
+    other = PointDataset(cases, SPACE, length=4, points=64, seed=1)
+    assert not torch.equal(other[2]["points"], first)
+
+
+def agreement(data: PointDataset) -> float:
+    """Share of the band points whose occupancy the input already shows."""
+    right: list[float] = []
+    for index in range(len(data)):
+        item = data[index]
+        seen = sample(item["image"][None], item["points"][None])[0, 0] > 0.5
+        right.append((seen == (item["label"][0] > 0)).float().mean().item())
+    return float(np.mean(right))
+
+
+def test_clean_windows_show_their_target_and_noisy_ones_do_not(cases: list[TrainingCase]) -> None:
+    options: dict[str, Any] = {"length": 12, "points": 1000, "curriculum": [[1, 1.0]]}
+    clean = agreement(PointDataset(cases, SPACE, clean_share=1.0, **options))
+    noisy = agreement(PointDataset(cases, SPACE, clean_share=0.0, max_level=1.5, **options))
+    assert clean > 0.93  # what voxels of 0.3 to 0.8 mm can show of a vessel
+    assert noisy < clean - 0.03
+
+
+def test_window_is_an_image_in_0_1_with_points_inside(cases: list[TrainingCase]) -> None:
+    item = PointDataset(cases, SPACE, length=1, points=500, window=24)[0]
+    assert item["image"].shape == (1, 24, 24, 24)
+    assert item["image"].min() >= 0 and item["image"].max() <= 1
+    assert item["points"].shape == (500, 3) and item["points"].abs().max() <= 0.8
+    assert item["label"].shape == (2, 500)
+    assert set(item["label"][0].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_whole_cases_are_known_by_their_index(cases: list[TrainingCase]) -> None:
+    data = PointDataset(cases, SPACE, window=None, points=100, curriculum=[[1, 0.5], [3, 0.1]])
+    assert len(data) == 2
+    assert data[1]["image"] == 1
+    assert data[0]["points"].abs().max() > 0.5
+
+
+def test_labels_become_cases_and_phantoms_fill_up(
+    tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid
+) -> None:
+    path = tmp_path / "v.nii.gz"
+    nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8) * CORONARY, np.diag([*vessel_grid.spacing, 1.0])), path)
+    (case,) = label_cases(path, "auto", SPACE)
+    volume = (case.distance < 0).sum().item() * SPACE.spacing**3
+    assert volume == pytest.approx(noisy_vessel.sum() * vessel_grid.voxel_volume, rel=0.1)
+    assert [c.name for c in training_cases(str(path), "auto", 1, 3, SPACE)] == ["v", "phantom_3_0000"]
+    with pytest.raises(NearError, match="nothing to train on"):
+        training_cases("", "auto", 0, 0, SPACE)
+    with pytest.raises(NearError, match="no case has a truth"):
+        evaluation_items(str(path), 0, 0, 0.0)
+
+
+def test_phantom_pair_is_reproducible_and_noisy() -> None:
+    spacing = (1.0, 1.0, 1.2)
+    one, other = (phantom_pair(3, 4, "moderate", spacing) for _ in range(2))
+    np.testing.assert_array_equal(one[0], other[0])
+    noisy, truth, grid = one
+    assert grid.spacing == spacing
+    assert 0.5 < 2 * (noisy & truth).sum() / (noisy.sum() + truth.sum()) < 0.95

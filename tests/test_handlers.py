@@ -1,0 +1,68 @@
+"""What a run says: one line per epoch, and plain words for the known troubles."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from near_monai.handlers import EpochLine, TroubleWatch
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    logger = logging.getLogger("near_monai")
+    before = logger.propagate
+    logger.propagate = True
+    caplog.set_level(logging.INFO, "near_monai")
+    yield caplog
+    logger.propagate = before
+
+
+def engines(loss: float = 0.25, dice: float = 0.5) -> tuple[Engine, Engine]:
+    def validate(engine: Engine, batch: object) -> None:
+        engine.state.metrics["full_grid_dice"] = dice
+        engine.state.key_metric_name = "full_grid_dice"  # type: ignore[attr-defined]
+
+    return Engine(lambda engine, batch: {"loss": loss}), Engine(validate)
+
+
+def test_one_line_per_epoch(log: pytest.LogCaptureFixture) -> None:
+    trainer, evaluator = engines()
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.125)
+    EpochLine(optimiser, evaluator).attach(trainer)
+    trainer.run([0, 1], max_epochs=1)
+    evaluator.run([0])
+    trainer.run([0, 1], max_epochs=3)
+    lines = [record.message for record in log.records if record.message.startswith("epoch")]
+    assert len(lines) == 3
+    assert "loss 0.2500  lr 1.25e-01  full-grid Dice nan" in lines[0]
+    assert lines[2].startswith("epoch 3/3") and "full-grid Dice 0.5000" in lines[2]
+
+
+def test_nan_stops_with_words(log: pytest.LogCaptureFixture) -> None:
+    trainer, evaluator = engines(loss=float("nan"))
+    TroubleWatch(evaluator).attach(trainer)
+    trainer.run([0, 1, 2], max_epochs=5)
+    assert trainer.state.iteration == 1
+    assert "the loss is not a number" in log.text
+
+
+def test_dice_stuck_at_0_is_said_once(log: pytest.LogCaptureFixture) -> None:
+    trainer, evaluator = engines(dice=0.0)
+    TroubleWatch(evaluator, patience=2).attach(trainer)
+    for _ in range(4):
+        evaluator.run([0])
+    assert log.text.count("full-grid Dice has been 0") == 1
+
+
+def test_out_of_memory_is_explained_and_raised(log: pytest.LogCaptureFixture) -> None:
+    def fail(engine: Engine, batch: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer, evaluator = Engine(fail), engines()[1]
+    TroubleWatch(evaluator).attach(trainer)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.run([0])
+    assert "lower batch_size, points or window" in log.text
