@@ -81,8 +81,11 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
         row: dict[str, Any] = {"name": case.name, "status": "failed"}
         try:
             row.update(_refine_file(case, output, options, network, space), status="done")
-        except (NearError, MemoryError) as error:
-            row["message"] = str(error) or "out of memory"
+        except NearError as error:
+            row["message"] = str(error)
+        except (MemoryError, RuntimeError, OSError) as error:  # torch and SimpleITK raise RuntimeError
+            row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
+        if "message" in row:
             tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
         row["seconds"] = round(time.perf_counter() - start, 3)
         rows.append(row)

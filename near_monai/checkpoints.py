@@ -31,7 +31,7 @@ from near_monai.weights import CONFIG_NAME, load_state
 logger = logging.getLogger("near_monai")
 
 #: Keys that may differ between the parts of one run.
-FREE_KEYS = ("device", "num_workers", "output_dir", "dataset_dir")
+FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir", "dataset_dir")
 
 
 def claim_folder(folder: str | Path) -> None:
@@ -43,8 +43,12 @@ def claim_folder(folder: str | Path) -> None:
     Raises:
         NearError: the folder holds a run with another configuration.
     """
-    parser = next(p for frame in inspect.stack() if isinstance(p := frame.frame.f_locals.get("self"), ConfigParser))
-    config = json.loads(json.dumps(parser.get(), default=str))
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    if frame is None:
+        raise NearError("claim_folder was called outside a MONAI configuration; use it in 'initialize'")
+    config = json.loads(json.dumps(frame.f_locals["self"].get(), default=str))
     path = Path(folder) / CONFIG_NAME
     if path.is_file() and (Path(folder) / "latest.pt").is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -84,11 +84,12 @@ def evaluate(
     output: Output,
     baseline: Annotated[Path | None, typer.Option(help="The noisy labels, for a paired comparison.")] = None,
     label: LabelOption = "9",
+    quiet: Quiet = False,
 ) -> None:
     """Score label maps against the truth: summary.json, scores.csv and a table."""
     from near_monai.evaluation import evaluate_folders, format_table
 
-    typer.echo(format_table(evaluate_folders(predictions, truth, output, baseline, _label(label))))
+    typer.echo(format_table(evaluate_folders(predictions, truth, output, baseline, _label(label), quiet)))
 
 
 @app.command()
