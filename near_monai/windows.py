@@ -33,9 +33,10 @@ def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> 
 def active_blocks(points_mm: NDArray[np.floating], working: Grid, margin: float) -> NDArray[np.bool_]:
     """Blocks of ``working`` that have one of ``points_mm`` ``(N, 3)`` within ``margin`` mm (per axis)."""
     blocks = np.zeros([n // BLOCK for n in working.shape], bool)
-    corners = np.stack(np.meshgrid(*[[-margin, margin]] * 3, indexing="ij"), -1).reshape(-1, 3)
-    for corner in corners:
-        index = np.floor((working.to_voxel(points_mm + corner) + 0.5) / BLOCK).astype(int)
+    # a probe at least every block, or a block between two probes would be missed
+    probes = np.append(np.arange(-margin, margin, BLOCK * min(working.spacing)), margin)
+    for offset in itertools.product(probes, repeat=3):
+        index = np.floor((working.to_voxel(points_mm + offset) + 0.5) / BLOCK).astype(int)
         blocks[tuple(np.clip(index, 0, np.asarray(blocks.shape) - 1).T)] = True
     return blocks
 

@@ -36,11 +36,13 @@ def mask() -> np.ndarray:
     return ((j - 6 - 0.1 * i) ** 2 + (k - 6) ** 2 < 1.5**2) | ((j - 21) ** 2 + (k - 24) ** 2 < 1.2**2) & (i > 10)
 
 
-def test_blocks_are_active_exactly_within_the_margin() -> None:
-    grid = Grid((64, 64, 64), (0.5,) * 3)
-    point = grid.to_mm([[30.0, 9.0, 0.0]])
-    blocks = windows.active_blocks(point, grid, 3.0)
-    assert set(map(tuple, np.argwhere(blocks))) == {(i, j, 0) for i in (3, 4) for j in (0, 1)}
+@pytest.mark.parametrize("margin", [1.0, 3.0, 4.0, 9.3])
+def test_blocks_are_active_exactly_within_the_margin(margin: float) -> None:
+    grid = Grid((64, 48, 80), (0.5,) * 3, (3.0, -7.0, 1.0))
+    point = grid.to_mm([[30.0, 9.0, 41.0]])
+    crude = np.abs(np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), -1) - point) <= margin + 0.25
+    expected = crude.all(-1).reshape(8, 8, 6, 8, 10, 8).any(axis=(1, 3, 5))
+    np.testing.assert_array_equal(windows.active_blocks(point, grid, margin), expected)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
