@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-import near_monai
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.cleaning import count_components
@@ -75,7 +76,15 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
     output = Path(output)
     _check_output(output, cases)
     network, space = load_network(options.weights, options.device)
-    rows = []
+    run: dict[str, Any] = {
+        "versions": {name: version(name) for name in ("near_monai", "monai", "torch")},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": str(source),
+        "options": asdict(options),
+        "device": str(next(network.parameters()).device),
+        "cases": [],
+    }
+    write_json(output / RUN_FILE, run)
     for case in tqdm(cases, desc="refine", unit="case", disable=quiet):
         start = time.perf_counter()
         row: dict[str, Any] = {"name": case.name, "status": "failed"}
@@ -88,9 +97,8 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
         if "message" in row:
             tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
         row["seconds"] = round(time.perf_counter() - start, 3)
-        rows.append(row)
-    run = {"near_monai": near_monai.__version__, "source": str(source), "options": asdict(options), "cases": rows}
-    write_json(output / RUN_FILE, run)
+        run["cases"].append(row)
+        write_json(output / RUN_FILE, run)
     return run
 
 

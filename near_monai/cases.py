@@ -83,7 +83,9 @@ def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Pa
     Raises:
         NearError: If a truth has no prediction.
     """
-    targets = [(case.name, case.truth or case.label) for case in find_cases(truth)]
+    listed = find_cases(truth)
+    known = [(case.name, case.truth) for case in listed if case.truth is not None]
+    targets = known or [(case.name, case.label) for case in listed]
     if suffix_of(pred) and suffix_of(truth) and Path(pred).is_file() and Path(truth).is_file():
         return [(name, Path(pred), path) for name, path in targets]
     found = {case.name: case.label for case in find_cases(pred)}

@@ -31,7 +31,7 @@ from near_monai.weights import CONFIG_NAME, load_state
 logger = logging.getLogger("near_monai")
 
 #: Keys that may differ between the parts of one run.
-FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir", "dataset_dir")
+FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir")
 
 
 def claim_folder(folder: str | Path) -> None:
@@ -86,11 +86,14 @@ class Checkpoints:
         self.parts: dict[str, Any] = {"network": self.network, "optimizer": optimizer, "scheduler": scheduler}
         self.evaluator = evaluator
         self.best = -math.inf
+        self.validated = 0
+        self._finished_before = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handlers that validate and step the schedule."""
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._validate_last)
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare)
 
     def _resume(self, engine: Engine) -> None:
@@ -99,7 +102,7 @@ class Checkpoints:
             return
         try:
             state = torch.load(latest, map_location="cpu", weights_only=True)
-            for name, part in self.parts.items():
+            for name, part in self._parts(engine).items():
                 part.load_state_dict(state[name])
         except Exception as error:  # torch raises anything on a damaged file
             raise NearError(f"{latest}: cannot be resumed ({type(error).__name__}); delete it to start anew") from error
@@ -107,19 +110,31 @@ class Checkpoints:
         engine.state.iteration = state["iteration"]
         self.best = state["best"]
         logger.info(f"{latest}: going on after epoch {state['epoch']} of {engine.state.max_epochs}")
-        if state["epoch"] >= engine.state.max_epochs:
+        self._finished_before = state["epoch"] >= engine.state.max_epochs
+        if self._finished_before:
             engine.terminate()
 
     def _save(self, engine: Engine) -> None:
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {name: part.state_dict() for name, part in self._parts(engine).items()}
         place = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "best": self.best}
         self._write("latest.pt", {**state, **place})
 
+    def _parts(self, engine: Engine) -> dict[str, Any]:
+        """What has a state; with mixed precision the trainer's gradient scaler, too."""
+        scaler = getattr(engine, "scaler", None)
+        return self.parts if scaler is None else self.parts | {"scaler": scaler}
+
     def _compare(self, engine: Engine) -> None:
+        self.validated = engine.state.epoch
         figure = key_metric(engine)
         if figure > self.best:
             self.best = float(figure)
             self._write("best.pt", self.network.state_dict())
+
+    def _validate_last(self, engine: Engine) -> None:
+        """The last epoch counts, whatever the interval of validations is."""
+        if self.validated < engine.state.epoch and not self._finished_before:
+            self.evaluator.run(engine.state.epoch)  # type: ignore[arg-type]  # MONAI counts epochs here
 
     def _write(self, name: str, state: Any) -> None:
         if idist.get_rank() != 0:

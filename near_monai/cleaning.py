@@ -49,7 +49,7 @@ def drop_specks(
         spacing: voxel size in mm.
         small_mm3: volume below which a component may go.
         far_mm: distance in mm from the components that are not small, beyond which a small one goes.
-        keep: keep at most this many components (the largest), whatever their distance; ``None`` for no limit.
+        keep: keep at most this many components (the largest; at least 1), however near; ``None``: no limit.
 
     Returns:
         A new mask.
@@ -72,6 +72,6 @@ def drop_specks(
         np.minimum.at(distance, owner[loose], tree.query(millimetres[loose], distance_upper_bound=far_mm)[0])
         doomed = small & (distance > far_mm)
     if keep is not None:
-        doomed[np.argsort(-volume, kind="stable")[keep:]] = True
+        doomed[np.argsort(-volume, kind="stable")[max(keep, 1) :]] = True
     cleaned[box] &= ~np.concatenate([[False], doomed])[index]
     return cleaned

@@ -64,7 +64,8 @@ class CodeEncoder(nn.Module):
         """Encode ``image``.
 
         Args:
-            image: ``(B, 1, D, H, W)``, signed distance divided by its truncation, in [-1, 1]; sides are multiples of 4.
+            image: ``(B, 1, D, H, W)``, as :meth:`near_monai.space.WorkingSpace.image` makes it, in [0, 1];
+                sides are multiples of 4.
 
         Returns:
             Code grids ``(B, C0, D/4, H/4, W/4)`` and ``(B, C1, D/2, H/2, W/2)``.

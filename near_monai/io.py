@@ -33,6 +33,7 @@ UNIT_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 SPACING_RANGE_MM = (1e-3, 1e2)
 WHOLE_NUMBER_TOLERANCE = 1e-3  # a label stored through scl_slope comes back as 8.9999...
 READ_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, zlib.error)
+HEADER_ERRORS = (KeyError, ValueError, OverflowError)  # what nibabel makes of absurd header fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,16 @@ def write_volume(path: str | Path, array: NDArray[Any], like: LabelMap, affine: 
     _write(Path(path), np.asarray(array, np.float32), like, affine)
 
 
+def claim_empty(folder: Path) -> None:
+    """Refuse a target folder that holds anything.
+
+    Raises:
+        NearError: ``folder`` is a file, or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
     with _replacing(Path(path)) as temporary:
@@ -193,13 +204,15 @@ def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nift
             raise NearError(f"{path}: holds a {type(image).__name__}; expected NIfTI")
         _check_dimensions(image.shape, path)
         array = np.asanyarray(image.dataobj)
+        scale = UNIT_MM[image.header.get_xyzt_units()[0]]
         if suffix_of(path) == ".nii.gz":  # nibabel stops before the checksum
             with gzip.open(path) as stream:
                 while stream.read(1 << 24):
                     pass
-    except READ_ERRORS as error:
+    except NearError:
+        raise
+    except READ_ERRORS + HEADER_ERRORS as error:
         raise NearError(f"{path}: damaged or not NIfTI ({_last_line(error)}); copy or export it again") from error
-    scale = UNIT_MM[image.header.get_xyzt_units()[0]]
     return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
 
 

@@ -28,7 +28,7 @@ class NearNetwork(nn.Module):
         """Occupancy logits of what ``image`` shows.
 
         Args:
-            image: the source's input: ``(B, 1, D, H, W)`` signed distance for an encoder, ``(B,)`` indices for a table.
+            image: the source's input: ``(B, 1, D, H, W)`` in [0, 1] for an encoder, ``(B,)`` indices for a table.
             points: ``(B, N, 3)`` normalised positions; ``None`` asks for the voxel centres of ``image``.
 
         Returns:

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 
 from near_monai.cleaning import drop_specks
 from near_monai.coords import spacing_of
+from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
 from near_monai.transforms import AUTO, choose_label
@@ -52,5 +53,8 @@ class SaveRefinedd(MapTransform):
             chosen = choose_label(source.array, self.label, str(source.path))
             refined = data[key][0].cpu().numpy() > 0
             fused = put_back(source.array, source.grid, refined, source.grid, chosen)
-            write_label(self.output_dir / Path(str(source.path)).name, fused, source)
+            target = self.output_dir / Path(str(source.path)).name
+            if target.exists():
+                raise NearError(f"{target}: is there already; give an empty output_dir, so that nothing is overwritten")
+            write_label(target, fused, source)
         return dict(data)

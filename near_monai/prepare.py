@@ -17,7 +17,7 @@ from near_monai.boxes import crop_box
 from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, read_label, read_volume, write_json, write_label, write_volume
+from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label, write_volume
 
 IMAGE_FOLDER = "imagesTr"
 GRID_TOLERANCE = 0.1  # voxels
@@ -46,6 +46,7 @@ def prepare(
         raise NearError(f"margin {margin} mm and resolution {resolution}; expected margin >= 0 and resolution >= 2")
     pairs = _pairs(ct_dir, label_dir)
     output = Path(output)
+    claim_empty(output)
     values: set[int] = set()
     for name, ct_path, label_path in pairs:
         label, ct = read_label(label_path), read_volume(ct_path)

@@ -19,7 +19,7 @@ from near_monai.coronary import coronary_tree
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import TrainingCase
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, write_json, write_label
+from near_monai.io import LabelMap, claim_empty, write_json, write_label
 from near_monai.space import WorkingSpace
 from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, SignedDistanced, WorkingGridd
 
@@ -87,7 +87,7 @@ def phantom_pair(
         level: noise level, see :class:`near_monai.corruption.CorruptLabel`.
         spacing: voxel size in mm; drawn from what public label maps have if ``None``.
     """
-    rng = np.random.default_rng((seed, number))
+    rng = np.random.default_rng((seed, number, 1))  # the 1: never the trees of phantom_cases, whatever the seed
     tree = coronary_tree(rng)
     in_plane, slices = rng.uniform(0.35, 0.7), rng.uniform(0.35, 0.625)
     grid = tree.grid(spacing or (in_plane, in_plane, slices), MARGIN_MM)
@@ -151,8 +151,7 @@ def write_phantoms(output: Path, count: int, seed: int, noise: str, quiet: bool 
     """
     level = parse_level(noise)
     CorruptLabel(level)  # refuses an unknown level before anything is made
-    if output.exists() and any(output.iterdir()):
-        raise NearError(f"{output}: is not empty; give a new folder")
+    claim_empty(output)
     names = []
     for number in tqdm(range(count), desc="phantom", unit="tree", disable=quiet):
         noisy, truth, grid = phantom_pair(seed, number, level)

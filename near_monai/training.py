@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from near_monai.errors import NearError
 from near_monai.resources import bundle_dir
+
+#: Keys of the configuration that have an option of their own.
+DOORS = {"output_dir": "-o", "dataset_dir": "--dataset-dir", "bundle_root": "the installed bundle"}
 
 
 def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], arguments: Sequence[str]) -> None:
@@ -66,8 +70,21 @@ def parse_overrides(arguments: Sequence[str], parser: ConfigParser) -> dict[str,
             close = difflib.get_close_matches(key, [k for k in parser.get() if isinstance(k, str)], 1)
             hint = f"did you mean --{close[0]}?" if close else "see bundle/configs/train.json for the keys"
             raise NearError(f"--{key}: the training configuration has no such key; {hint}")
-        found[key] = yaml.safe_load(words[position + 1])
+        if key in DOORS:
+            raise NearError(f"--{key}: use {DOORS[key]} instead")
+        found[key] = _value(key, words[position + 1])
     return found
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return json.loads(text)  # before YAML, which takes 5e-4 for a word
+    except ValueError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NearError(f"--{key}: {text!r} is neither JSON nor YAML") from error
 
 
 def _cause(error: BaseException) -> BaseException:

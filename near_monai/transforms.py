@@ -45,7 +45,9 @@ def choose_label(array: NDArray[np.integer], label: int | str, where: str = "lab
         raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
     if label == AUTO:
         label = int(present[0]) if len(present) == 1 else CORONARY
-    if label != FOREGROUND and int(label) not in present:
+    if label != FOREGROUND and not isinstance(label, int | np.integer):
+        raise NearError(f"{where}: label {label!r}; expected a whole number, 'fg' or 'auto'")
+    if label != FOREGROUND and label not in present:
         found = ", ".join(map(str, present))
         raise NearError(f"{where}: no voxel has label {label}; labels present: {found}; choose one with --label")
     return label if label == FOREGROUND else int(label)

@@ -48,10 +48,18 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     beside = path.parent / CONFIG_NAME
     config = beside if beside.is_file() else bundle_dir() / "configs" / "inference.json"
     where = pick_device(device)
-    parser = ConfigParser(json.loads(config.read_text(encoding="utf-8")))
-    network = parser.get_parsed_content("network_def")
-    space = parser.get_parsed_content("space")
-    load_state(network, path)
+    state = read_state(path)
+    try:
+        description = json.loads(config.read_text(encoding="utf-8"))
+        if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
+            description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
+        parser = ConfigParser(description)
+        network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise NearError(
+            f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}"
+        ) from error
+    fit_state(network, state, path)
     return network.to(where).eval(), space
 
 
@@ -61,14 +69,32 @@ def load_state(network: torch.nn.Module, path: str | Path) -> None:
     Raises:
         NearError: see :func:`load_network`.
     """
+    fit_state(network, read_state(path), path)
+
+
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """A flat state dict from a file, without running any code in it.
+
+    Raises:
+        NearError: see :func:`load_network`.
+    """
     if not Path(path).is_file():
         raise NearError(f"{path}: no such weights file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from KeyError to UnpicklingError on a damaged file
-        raise NearError(
-            f"{path}: damaged, or not a file of weights; expected a state dict as training saves it"
-        ) from error
+        raise NearError(f"{path}: damaged, or not a file of weights; expected best.pt as training saves it") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise NearError(f"{path}: is not a flat state dict; expected best.pt of a run (latest.pt is for going on)")
+    return state
+
+
+def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Put ``state`` into ``network``; every tensor must fit.
+
+    Raises:
+        NearError: see :func:`load_network`.
+    """
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY
 from near_monai.checkpoints import Checkpoints
+from near_monai.codes import redraw
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.resources import bundle_dir
@@ -178,6 +180,10 @@ def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Pat
     assert {p.name for p in (tmp_path / "run" / "codes").iterdir()} == {"a.npz", "b.npz"}
     best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
     assert best["source.codes.weight"].shape == (2, 256)
+    shutil.rmtree(labels)  # a run speaks for itself
+    probability, affine = redraw(tmp_path / "run" / "codes" / "a.npz", tmp_path / "run" / "best.pt", 16, "cpu")
+    assert probability.shape == (16, 16, 16)
+    assert affine.shape == (4, 4)
 
 
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_codes_of_absent_cases_do_not_move() -> None:
     assert all(part.param_groups[0]["lr"] == pytest.approx(schedule.get_last_lr()[0]) for part in optimiser.parts)
 
 
-def test_optimiser_state_goes_through_a_file(tmp_path: object) -> None:
+def test_optimiser_state_comes_back() -> None:
     torch.manual_seed(0)
     ends = []
     for interrupt in (False, True):
