@@ -176,9 +176,6 @@ def test_bad_cases_get_one_line_and_stop_nobody(
     (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
     messages = {name: text for name, (_, text) in bad.items()}
     messages |= {"cut": "damaged or not NIfTI", "odd": "damaged or not NIfTI"}
-        "cut": "damaged or not NIfTI",
-        "odd": "damaged or not NIfTI",
-    }
 
     assert run("refine", folder, "-o", tmp_path / "out", "--quiet") == 1
     lines = capsys.readouterr().err.strip().splitlines()
