@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
 from torch import nn
 
 from near_monai.field import Code
+from near_monai.layers import convolution
 
 
 class ResidualBlock(nn.Module):
@@ -17,8 +17,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            Convolution(3, channels, channels, dilation=dilation, norm="batch", act="relu", bias=False),
-            Convolution(3, channels, channels, dilation=dilation, norm="batch", act=None, bias=False),
+            convolution(channels, channels, dilation=dilation),
+            convolution(channels, channels, dilation=dilation, relu=False),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -48,16 +48,16 @@ class CodeEncoder(nn.Module):
         super().__init__()
         fine, coarse = channels
         self.fold = nn.Sequential(
-            Convolution(3, 8, fine, norm="batch", act="relu", bias=False),
-            Convolution(3, fine, fine, norm="batch", act="relu", bias=False),
+            convolution(8, fine),
+            convolution(fine, fine),
         )
-        self.down = Convolution(3, fine, coarse, strides=2, norm="batch", act="relu", bias=False)
+        self.down = convolution(fine, coarse, stride=2)
         self.context = nn.Sequential(*(ResidualBlock(coarse, dilation) for dilation in dilations))
         self.coarse_code = nn.Conv3d(coarse, code_channels[0], 1)
         self.fine_code: nn.Module | None = None
         if len(code_channels) > 1:
             self.up = nn.ConvTranspose3d(coarse, fine, 2, 2)
-            self.join = Convolution(3, fine, fine, norm="batch", act="relu", bias=False)
+            self.join = convolution(fine, fine)
             self.fine_code = nn.Conv3d(fine, code_channels[1], 1)
 
     def forward(self, image: torch.Tensor) -> Code:

