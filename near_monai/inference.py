@@ -36,7 +36,7 @@ class CaseCode:
     """z of one case: all that F needs to redraw it.
 
     Attributes:
-        codes: code grids ``(C, d, h, w)`` float16, coarse to fine; away from the label all cells are equal.
+        codes: code grids ``(C, d, h, w)`` float16, coarse to fine; away from the label they hold empty space.
         grid: the working grid that they span, in the case's mm frame.
         blocks: active blocks of ``grid``; ``None`` for a global code, which speaks for the whole box.
         reference: the grid of the label file.
@@ -66,7 +66,9 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     grid = working_grid(box, native, space.spacing, space.margin)
     blocks = active_blocks(near_grid.to_mm(np.argwhere(mask[near.slices()])), grid, space.margin)
 
-    codes = [_spread(part, grid) for part in network.source(torch.zeros(1, 1, BLOCK, BLOCK, BLOCK, device=device))]
+    # what no window overwrites is empty space, whose code repeats from block to block
+    empty = network.source(torch.zeros(1, 1, BLOCK, BLOCK, BLOCK, device=device))
+    codes = [part[0].half().cpu().repeat(1, *(n // BLOCK for n in grid.shape)) for part in empty]
     for core in windows(blocks, WINDOW):
         window = core.grow(ENCODER_HALO, grid.shape)
         seen = sample_axes(distance, window.grid(grid).axes_in(near_grid))
@@ -76,12 +78,6 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
             factor = window.shape[0] // part.shape[2]
             codes[scale][(slice(None), *core.slices(factor))] = part[0][(slice(None), *inside.slices(factor))].cpu()
     return CaseCode(tuple(codes), grid, blocks, native)
-
-
-def _spread(code: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """The code of an empty block, on a code grid over all of ``grid``: what no window will overwrite."""
-    cells = [n * code.shape[2] // BLOCK for n in grid.shape]
-    return code[0, :, 0, 0, 0].half().cpu()[:, None, None, None].repeat(1, *cells)
 
 
 @torch.no_grad()
