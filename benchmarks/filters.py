@@ -44,7 +44,7 @@ FILTERS: dict[str, Filter] = {
     "median 3": lambda m, s: ndimage.median_filter(m.astype(np.uint8), 3) > 0,
     "closing 1": lambda m, s: ndimage.binary_closing(m, np.ones((3, 3, 3))),
     "closing 2": lambda m, s: ndimage.binary_closing(m, np.ones((5, 5, 5))),
-    **{f"Gaussian {a} mm > {t}": gaussian(a, t) for a in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0) for t in (0.35, 0.4, 0.5)},
+    **{f"Gaussian {a} mm > {t}": gaussian(a, t) for a in (0.4, 0.5, 0.6, 0.7, 0.8, 1.0) for t in (0.4, 0.5)},
 }
 
 

@@ -135,6 +135,7 @@ class Checkpoints:
         """The last epoch counts, whatever the interval of validations is."""
         if self.validated < engine.state.epoch and not self._finished_before:
             self.evaluator.run(engine.state.epoch)  # type: ignore[arg-type]  # MONAI counts epochs here
+            logger.info(f"full-grid Dice after the last epoch {key_metric(self.evaluator):.4f}")
 
     def _write(self, name: str, state: Any) -> None:
         if idist.get_rank() != 0:
