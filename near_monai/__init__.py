@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from near_monai.codes import redraw
+    from near_monai.coords import Grid
+    from near_monai.coronary import coronary_tree
+    from near_monai.corruption import CorruptLabel
+    from near_monai.datasets import PointDataset
+    from near_monai.encoder import CodeEncoder
+    from near_monai.errors import NearError
+    from near_monai.field import OccupancyField
+    from near_monai.inference import NearInferer
+    from near_monai.metrics import score
+    from near_monai.network import NearNetwork
+    from near_monai.refinement import refine
+    from near_monai.table import CodeTable
+    from near_monai.weights import load_network
 
 __version__ = "0.1.0"
 
@@ -25,7 +41,23 @@ _HOMES = {
     "score": "metrics",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "CodeEncoder",
+    "CodeTable",
+    "CorruptLabel",
+    "Grid",
+    "NearError",
+    "NearInferer",
+    "NearNetwork",
+    "OccupancyField",
+    "PointDataset",
+    "__version__",
+    "coronary_tree",
+    "load_network",
+    "redraw",
+    "refine",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,12 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, NamedTuple, SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
@@ -29,7 +26,6 @@ from skimage.morphology import skeletonize
 
 from near_monai.boxes import box_of
 from near_monai.cleaning import components
-from near_monai.coords import spacing_of
 from near_monai.errors import NearError
 
 BoolArray = NDArray[np.bool_]
@@ -244,34 +240,3 @@ def score(pred: ArrayLike, truth: ArrayLike, spacing: ArrayLike) -> dict[str, fl
     """All :data:`METRICS` of a prediction; arguments and errors as for :class:`Pair`."""
     pair = Pair(pred, truth, spacing)
     return {name: metric(pair) for name, metric in METRICS.items()}
-
-
-class LabelScore(CumulativeIterationMetric):
-    """One of :data:`METRICS` for MONAI engines, e.g. in an ``IgniteMetricHandler``; its mean leaves NaN out.
-
-    Args:
-        name: key of :data:`METRICS`.
-
-    Raises:
-        NearError: there is no such metric.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        if name not in METRICS:
-            raise NearError(f"metric {name!r}: expected one of {', '.join(METRICS)}")
-        self.metric = METRICS[name]
-
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
-        """Masks ``(B, 1, X, Y, Z)``, ``y`` a MetaTensor (its affine gives the spacing), to values ``(B, 1)``."""
-        if not isinstance(y, MetaTensor):
-            raise NearError(f"truth is a {type(y).__name__}; expected a MetaTensor, whose affine gives the voxel size")
-        pairs = (
-            Pair(p[0].cpu().numpy() > 0.5, t[0].cpu().numpy() > 0.5, spacing_of(t.affine.cpu()))
-            for p, t in zip(y_pred, y, strict=True)
-        )
-        return torch.tensor([[self.metric(pair)] for pair in pairs])
-
-    def aggregate(self) -> torch.Tensor:
-        """Mean over the finite values so far; :meth:`get_buffer` has them all, ``(cases, 1)``."""
-        return torch.nanmean(self.get_buffer())

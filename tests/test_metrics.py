@@ -8,10 +8,6 @@ from pathlib import Path
 import gudhi
 import numpy as np
 import pytest
-import torch
-from ignite.engine import Engine
-from monai.data import MetaTensor
-from monai.handlers import IgniteMetricHandler
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
@@ -19,7 +15,7 @@ from scipy.spatial.distance import cdist
 from near_monai import metrics
 from near_monai.errors import NearError
 from near_monai.io import read_label
-from near_monai.metrics import IDEAL, METRICS, Betti, LabelScore, Pair, Shape, score
+from near_monai.metrics import IDEAL, METRICS, Betti, Pair, Shape, score
 
 SPACING = (0.4, 0.7, 1.3)
 DATA = Path(os.environ.get("NEAR_MONAI_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -218,39 +214,6 @@ def test_order_of_the_axes_does_not_matter(order: tuple[int, int, int]) -> None:
 def test_bad_input_is_refused(pred: Mask, truth: Mask, spacing: tuple[float, ...], message: str) -> None:
     with pytest.raises(NearError, match=message):
         Pair(pred, truth, spacing)
-
-
-def tensor(mask: Mask) -> MetaTensor:
-    return MetaTensor(torch.as_tensor(mask[None].astype(np.float32)), torch.diag(torch.tensor([*SPACING, 1.0])))
-
-
-def test_label_score_in_an_engine_takes_the_spacing_from_the_truth() -> None:
-    cases = [(blobs(3), blobs(4)), (blobs(5), blobs(6)), (empty(), RING)]
-    engine = Engine(lambda _, case: ([tensor(case[0])], [tensor(case[1])]))
-    for name in ("assd_mm", "dice"):
-        IgniteMetricHandler(metric_fn=LabelScore(name), save_details=True).attach(engine, name)
-    engine.run(cases)
-    expected = [score(a, b, SPACING) for a, b in cases]
-    assert engine.state.metrics["dice"] == pytest.approx(np.mean([s["dice"] for s in expected]))
-    assert engine.state.metrics["assd_mm"] == pytest.approx(np.mean([s["assd_mm"] for s in expected[:2]]))
-    details = vars(engine.state)["metric_details"]["assd_mm"]
-    np.testing.assert_allclose(details[:, 0], np.array([s["assd_mm"] for s in expected]), rtol=1e-6)
-
-
-def test_label_score_of_a_batch() -> None:
-    metric = LabelScore("hd95_mm")
-    metric(tensor(blobs(3))[None], tensor(blobs(4))[None])
-    found = metric.get_buffer()
-    assert found.shape == (1, 1)
-    assert found.item() == pytest.approx(score(blobs(3), blobs(4), SPACING)["hd95_mm"])
-
-
-def test_label_score_refuses_unknown_names_and_plain_tensors() -> None:
-    with pytest.raises(NearError, match="'hd100': expected one of dice"):
-        LabelScore("hd100")
-    plain = torch.zeros(1, 1, 4, 5, 6)
-    with pytest.raises(NearError, match="expected a MetaTensor"):
-        LabelScore("dice")(plain, plain)
 
 
 @pytest.mark.slow
