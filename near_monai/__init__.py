@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from near_monai.version import __version__
+
 if TYPE_CHECKING:
     from near_monai.codes import redraw
     from near_monai.coords import Grid
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from near_monai.refinement import refine
     from near_monai.table import CodeTable
     from near_monai.weights import load_network
-
-__version__ = "0.1.0"
 
 # Public names and where they live. They load on first use: `near-monai --help` should not wait for torch.
 _HOMES = {

@@ -6,11 +6,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from near_monai.boxes import crop_box
@@ -25,6 +26,7 @@ from near_monai.network import NearNetwork
 from near_monai.refinement import refine_mask
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.version import __version__
 from near_monai.weights import load_network
 
 RUN_FILE = "run.json"
@@ -77,7 +79,7 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
     _check_output(output, cases)
     network, space = load_network(options.weights, options.device)
     run: dict[str, Any] = {
-        "versions": {name: version(name) for name in ("near_monai", "monai", "torch")},
+        "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": str(source),
         "options": asdict(options),
