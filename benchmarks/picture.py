@@ -23,11 +23,11 @@ def main() -> None:
     for axis, mask, title in zip(axes, (noisy, refined, truth), ("noisy label", "refined", "truth"), strict=True):
         depth = np.where(mask, np.arange(mask.shape[1])[None, :, None], -1).max(1).astype(float)
         depth[depth < 0] = np.nan
-        axis.imshow(depth.T, origin="lower", cmap="YlOrRd_r", vmin=0, vmax=mask.shape[1])
+        axis.imshow(depth.T, origin="lower", cmap="viridis", vmin=0, vmax=mask.shape[1])
         axis.set_title(title)
         axis.axis("off")
     figure.tight_layout()
-    figure.savefig(sys.argv[1], dpi=80)
+    figure.savefig(sys.argv[1], dpi=80, bbox_inches="tight")
 
 
 if __name__ == "__main__":
