@@ -216,7 +216,7 @@ def test_two_trees_that_do_not_touch() -> None:
         cavities = ndimage.label(~inside)[1] - 1
         rings.append(pieces + cavities - euler_number(inside, connectivity=3))
         assert pieces == 2
-    assert np.count_nonzero(rings) <= 2  # hairline crevices of acute forks on a voxel grid; the curves have no rings
+    assert max(rings) <= 1  # a hairline crevice of an acute fork on the voxel grid; the curves have no rings
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -175,5 +175,5 @@ def test_bad_input_gets_one_line(tmp_path: Path) -> None:
 def test_never_over_the_input(tmp_path: Path) -> None:
     ct, label = scan(tmp_path)
     label = label.rename(tmp_path / "labelsTr")
-    with pytest.raises(NearError, match="is the input file itself"):
+    with pytest.raises(NearError, match="is not an empty folder"):
         prepare(ct, label, tmp_path, resolution=4)
