@@ -186,17 +186,21 @@ def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Pat
     assert affine.shape == (4, 4)
 
 
+def run_bundle(run_id: str, name: str, labels: Path, output: Path) -> None:
+    run(
+        run_id=run_id,
+        config_file=str(CONFIGS / f"{name}.json"),
+        bundle_root=str(bundle_dir()),
+        dataset_dir=str(labels),
+        output_dir=str(output),
+        device="$torch.device('cpu')",
+    )
+
+
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:
     from near_monai.batch import Options, refine_files
 
-    run(
-        run_id="inference",
-        config_file=str(CONFIGS / "inference.json"),
-        bundle_root=str(bundle_dir()),
-        dataset_dir=str(labels),
-        output_dir=str(tmp_path / "monai"),
-        device="$torch.device('cpu')",
-    )
+    run_bundle("inference", "inference", labels, tmp_path / "monai")
     refine_files(labels, tmp_path / "cli", Options(device="cpu"), quiet=True)
     for name in ("a.nii.gz", "b.nii.gz"):
         one, other = (nib.nifti1.load(tmp_path / door / name) for door in ("monai", "cli"))
@@ -205,14 +209,7 @@ def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path:
 
 
 def test_evaluating_scores_refined_and_noisy(labels: Path, tmp_path: Path) -> None:
-    run(
-        run_id="evaluating",
-        config_file=str(CONFIGS / "evaluate.json"),
-        bundle_root=str(bundle_dir()),
-        dataset_dir=str(labels),
-        output_dir=str(tmp_path / "out"),
-        device="$torch.device('cpu')",
-    )
+    run_bundle("evaluating", "evaluate", labels, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert set(summary["cases"]) == {"a", "b"}
     assert summary["cases"]["a"]["baseline"]["dice"] == 1
