@@ -48,6 +48,8 @@ __all__ = [
     "Staircase",
 ]
 
+#: Errors that a whole label has in the same way; they look like anatomy.
+SYSTEMATIC = (CalibreBias, Staircase)
 NOISE_LEVELS = {"none": 0.0, "mild": 1 / 3, "moderate": 2 / 3, "severe": 1.0}
 
 
@@ -56,12 +58,17 @@ class CorruptLabel(Randomizable):
 
     Args:
         level: 0 (unchanged) to 1.5, or a name from :data:`NOISE_LEVELS`.
+        errors: ``"all"``, or only ``"systematic"`` ones (wrong calibre, staircases: the whole label is wrong in one
+            way) or only ``"random"`` ones (everything else).
 
     Raises:
         NearError: unknown name, or a level outside [0, 1.5].
     """
 
-    def __init__(self, level: float | str = "moderate") -> None:
+    def __init__(self, level: float | str = "moderate", errors: str = "all") -> None:
+        if errors not in ("all", "random", "systematic"):
+            raise NearError(f"errors {errors!r} are unknown: use all, random or systematic")
+        self.errors = errors
         if isinstance(level, str) and level not in NOISE_LEVELS:
             raise NearError(f"noise level {level!r} is unknown: use one of {', '.join(NOISE_LEVELS)} or a number")
         self.level = NOISE_LEVELS[level] if isinstance(level, str) else float(level)
@@ -107,7 +114,9 @@ class CorruptLabel(Randomizable):
             steps.append(Staircase())
         if self.R.random_sample() < 0.3 * self.level:
             steps.append(HoleAndSpeck(0.03 * strength()))
-        return steps
+        if self.errors == "all":
+            return steps
+        return [step for step in steps if isinstance(step, SYSTEMATIC) == (self.errors == "systematic")]
 
 
 class CorruptLabeld(MapTransform, Randomizable):

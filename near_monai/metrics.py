@@ -22,11 +22,11 @@ from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.measure import euler_number
-from skimage.morphology import skeletonize
 
 from near_monai.boxes import box_of
 from near_monai.cleaning import components
 from near_monai.errors import NearError
+from near_monai.skeleton import skeleton
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.floating]
@@ -70,32 +70,8 @@ class Shape:
 
     @cached_property
     def skeleton(self) -> BoolArray:
-        """Centreline voxels (Lee, Kashyap and Chu, 1994): a subset of the mask with at least one in every component.
-
-        ``skimage.morphology.skeletonize`` deletes some components of even width altogether (scikit-image issue 3757);
-        :func:`_rescue` makes up for it.
-        """
-        found = skeletonize(self.mask).astype(bool)
-        index, count = self.components
-        lost = np.setdiff1d(np.arange(1, count + 1), index[found])
-        boxes = ndimage.find_objects(index)
-        for number in lost:
-            box = boxes[number - 1]
-            found[box] |= _rescue(index[box] == number)
-        return found
-
-
-def _rescue(part: BoolArray) -> BoolArray:
-    """Skeleton of a component that ``skeletonize`` deletes: made one voxel wider first, since odd widths survive.
-
-    If what survives lies outside the component, its deepest voxel stands for it.
-    """
-    padded = np.pad(part, MARGIN)
-    kept = skeletonize(ndimage.binary_dilation(padded, np.ones((2, 2, 2)))).astype(bool) & padded
-    if not kept.any():
-        kept.flat[ndimage.distance_transform_edt(padded).argmax()] = True
-    inner = slice(MARGIN, -MARGIN)
-    return kept[inner, inner, inner]
+        """Centreline voxels, see :func:`near_monai.skeleton.skeleton`."""
+        return skeleton(self.mask)
 
 
 class Pair:

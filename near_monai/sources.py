@@ -77,7 +77,11 @@ def training_cases(
 
 
 def phantom_pair(
-    seed: int, number: int, level: float | str, spacing: tuple[float, float, float] | None = None
+    seed: int,
+    number: int,
+    level: float | str,
+    spacing: tuple[float, float, float] | None = None,
+    errors: str = "all",
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Grid]:
     """Tree ``number`` of ``seed`` as a scanner's label map: noisy mask, true mask and their grid.
 
@@ -86,13 +90,14 @@ def phantom_pair(
         number: number of the tree in the set.
         level: noise level, see :class:`near_monai.corruption.CorruptLabel`.
         spacing: voxel size in mm; drawn from what public label maps have if ``None``.
+        errors: kinds of errors, see :class:`near_monai.corruption.CorruptLabel`.
     """
     rng = np.random.default_rng((seed, number, 1))  # the 1: never the trees of phantom_cases, whatever the seed
     tree = coronary_tree(rng)
     in_plane, slices = rng.uniform(0.35, 0.7), rng.uniform(0.35, 0.625)
     grid = tree.grid(spacing or (in_plane, in_plane, slices), MARGIN_MM)
     distance = tree.signed_distance(grid, 3.0, CORONARY)
-    corrupt = CorruptLabel(level)
+    corrupt = CorruptLabel(level, errors)
     corrupt.set_random_state(seed=int(rng.integers(2**31)))
     return corrupt(distance, grid.spacing), distance < 0, grid
 

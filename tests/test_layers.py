@@ -22,7 +22,7 @@ ROWS = (
     "layers field encoder table network weights",
     "losses optimiser",
     "inference codes",
-    "cleaning",
+    "cleaning skeleton reconnection",
     "fusion postprocessing",
     "refinement batch",
     "metrics",

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from near_monai import metrics
 from near_monai.errors import NearError
 from near_monai.io import read_label
 from near_monai.metrics import IDEAL, METRICS, Betti, Pair, Shape, score
@@ -141,7 +140,7 @@ def test_skeleton_survives_in_every_tube(width: int) -> None:
 
 
 def test_skeleton_falls_back_to_the_deepest_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "skeletonize", np.zeros_like)
+    monkeypatch.setattr("near_monai.skeleton.skeletonize", np.zeros_like)
     mask = box((9, 11, 14), (1, 6), (2, 9), (3, 8))
     np.testing.assert_array_equal(np.argwhere(Shape(mask).skeleton)[:, [0, 2]], [[3, 5]])
 

@@ -1,0 +1,56 @@
+"""The row to fear: MONAI's U-Net as a denoiser of label windows, on the same data, losses and inference as F.
+
+Its code is one logit per working voxel and its field only looks that up, so that training, whole-case inference and
+command line are those of near_monai, and nothing but the network differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.nets import UNet
+from torch import nn
+from torch.nn import functional
+
+from near_monai.coords import sample, sample_axes
+from near_monai.field import Code
+
+
+class Denoiser(nn.Module):
+    """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in near_monai.layers."""
+
+    def __init__(self, channels: Sequence[int] = (22, 44, 88, 120)) -> None:
+        super().__init__()
+        self.unet = UNet(3, 1, 1, channels, (2,) * (len(channels) - 1), num_res_units=1, norm="batch", act="relu")
+        for module in self.unet.modules():
+            if isinstance(module, nn.Conv3d):
+                module.padding_mode = "replicate"
+
+    def forward(self, image: torch.Tensor) -> Code:
+        """Sides must be multiples of 8."""
+        return (self.unet(image),)
+
+
+class LogitGrid(nn.Module):
+    """Stands in for :class:`near_monai.field.OccupancyField`: trilinear lookup in the logits."""
+
+    def features(self, code: Code) -> Code:
+        """The logits themselves."""
+        return code
+
+    def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:
+        """Logits ``(B, 1, N)`` at normalised ``points`` ``(B, N, 3)``."""
+        return sample(features[0], points)
+
+    def on_axes(self, features: Code, axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Logits on the regular grid of normalised ``axes``."""
+        return sample_axes(features[0], axes)
+
+    def on_voxels(self, features: Code, shape: Sequence[int]) -> torch.Tensor:
+        """Logits at the voxel centres of a grid of ``shape``."""
+        return functional.interpolate(features[0], shape, mode="trilinear", align_corners=False)
+
+    def forward(self, code: Code, points: torch.Tensor) -> torch.Tensor:
+        """:meth:`at` of a code."""
+        return self.at(code, points)
