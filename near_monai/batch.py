@@ -20,6 +20,8 @@ from near_monai.cleaning import count_components
 from near_monai.codes import redraw, save_code
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.familiarity import warnings_for
+from near_monai.findings import find, in_world
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
 from near_monai.network import NearNetwork
@@ -30,7 +32,7 @@ from near_monai.version import __version__
 from near_monai.weights import load_network
 
 RUN_FILE = "run.json"
-CODE_FOLDER, PROBABILITY_FOLDER = "codes", "probability"
+CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER = "codes", "probability", "bridges"
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0
 
@@ -46,7 +48,7 @@ class Options:
         resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
         save_codes: also write z of every case.
         save_probability: also write F on the output grid.
-        clean: drop components that are small and far from the tree.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
     """
 
     label: int | str = AUTO
@@ -69,7 +71,8 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
 
     Returns:
         What ``run.json`` holds: versions, options and, under ``cases``, name, status, seconds, components and volume
-        before and after (of the refined class, on the grid of the input and of the output).
+        before and after (of the refined class, on the grid of the input and of the output), what was added and removed,
+        the label's estimated noise, findings with their places in world mm, and warnings.
 
     Raises:
         NearError: no cases, unusable weights or device, or ``output`` holds files of someone else.
@@ -98,6 +101,8 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
             row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
         if "message" in row:
             tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
+        elif row["warnings"]:
+            tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
         row["seconds"] = round(time.perf_counter() - start, 3)
         run["cases"].append(row)
         write_json(output / RUN_FILE, run)
@@ -115,14 +120,18 @@ def _refine_file(
     if options.resolution:
         target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
     affine = target.affine_from(file.affine, file.grid) if options.resolution else None
-    result = refine_mask(mask, file.grid, network, space, target, options.clean)
-    fused = put_back(file.array, file.grid, result.mask, target, label)
+    result = refine_mask(mask, file.grid, network, space, target if options.resolution else None, options.clean)
+    repaired = result.repaired
+    fused = put_back(file.array, file.grid, repaired.mask, target, label)
+    grid_affine = file.affine if affine is None else affine
 
     if options.save_codes:
         save_code(output / CODE_FOLDER / f"{case.name}.npz", result.code, file.affine)
     if options.save_probability:
         path = output / PROBABILITY_FOLDER / f"{case.name}{suffix_of(case.label)}"
         write_volume(path, result.probability, file, affine)
+    if repaired.bridges:
+        write_label(output / BRIDGE_FOLDER / case.label.name, repaired.bridge_mask.astype(np.uint8), file, affine)
     write_label(output / case.label.name, fused, file, affine)
     after = mask_of(fused, label)
     return {
@@ -131,6 +140,13 @@ def _refine_file(
         "components_after": count_components(after),
         "volume_before_mm3": _volume(mask, file.grid),
         "volume_after_mm3": _volume(after, target),
+        "added_mm3": _volume(repaired.mask & ~result.label, target),
+        "removed_mm3": _volume(result.label & ~repaired.mask, target),
+        "noise_mm": round(repaired.noise_mm, 4),
+        "margin": round(repaired.margin, 6),
+        "bridges": len(repaired.bridges),
+        "findings": in_world(find(result.label, repaired, result.probability, target), target, grid_affine),
+        "warnings": warnings_for(result.label, repaired, target),
     }
 
 

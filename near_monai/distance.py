@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.boxes import crop_box
+from near_monai.coords import Grid, sample_axes
 from near_monai.errors import NearError
 
 
@@ -50,6 +52,20 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     signed = np.where(crop, half - _distance_to(~crop, step), _distance_to(crop, step) - half)
     out[box] = np.clip(signed, -truncate, truncate)
     return out
+
+
+def resample_mask(mask: NDArray[np.bool_], native: Grid, target: Grid) -> NDArray[np.bool_]:
+    """``mask`` on another grid: where the interpolated signed distance is negative, so that thin vessels survive.
+
+    Args:
+        mask: ``(X, Y, Z)`` on ``native``.
+        native: its grid.
+        target: grid of the result, in the same mm frame.
+    """
+    reach = 2 * max(native.spacing)
+    near = crop_box(mask, native.spacing, reach + max(native.spacing))
+    distance = torch.as_tensor(signed_distance(mask[near.slices()], native.spacing, reach))[None, None]
+    return np.asarray(sample_axes(distance, target.axes_in(near.grid(native)))[0, 0].numpy() < 0)
 
 
 def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

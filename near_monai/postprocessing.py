@@ -11,24 +11,35 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from near_monai.cleaning import drop_specks
-from near_monai.coords import spacing_of
+from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
+from near_monai.repair import repair
 from near_monai.transforms import AUTO, choose_label
 
 
-class DropSpecksd(MapTransform):
-    """:func:`near_monai.cleaning.drop_specks` on masks ``(1, X, Y, Z)``."""
+class RepairMaskd(MapTransform):
+    """:func:`near_monai.repair.repair`: F's probability ``(1, X, Y, Z)`` becomes a mask.
+
+    Args:
+        keys: probabilities, as :class:`near_monai.inference.NearInferer` gives them.
+        label_key: the noisy mask that they belong to, same shape.
+    """
+
+    def __init__(self, keys: KeysCollection, label_key: str = "image") -> None:
+        super().__init__(keys)
+        self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Same shape and type; voxel sizes come from the MetaTensor."""
         out = dict(data)
+        noisy = out[self.label_key][0].cpu().numpy() > 0
         for key in self.key_iterator(out):
-            mask: MetaTensor = out[key]
-            kept = drop_specks(mask[0].cpu().numpy() > 0, spacing_of(mask.affine))
-            out[key] = MetaTensor(torch.as_tensor(kept[None]).to(mask), meta=mask.meta)
+            probability: MetaTensor = out[key]
+            grid = Grid.of(noisy.shape, spacing_of(probability.affine))
+            repaired = repair(noisy, probability[0].cpu().numpy(), grid)
+            out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
         return out
 
 

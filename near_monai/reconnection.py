@@ -29,7 +29,7 @@ SHORTEST_MM = 1.5
 ALIGNED = 0.5
 #: A piece is torn off at its thick end: the end must have this share of the piece's largest radius ...
 THICK_END = 0.5
-#: ... and this share if both pieces hold more than :data:`TREE` of the volume. Those can be the left and the right tree,
+#: ... and this share if both pieces hold more than :data:`TREE` of the volume: they can be the left and the right tree,
 #: which may meet with their thin tips but are never joined.
 TREE_THICK_END = 0.8
 TREE = 0.2

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.cleaning import drop_specks
 from near_monai.coords import Grid
+from near_monai.distance import resample_mask
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.inference import CaseCode, decode, encode
 from near_monai.network import NearNetwork
+from near_monai.repair import Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network
@@ -25,13 +26,15 @@ class Refined:
     """What refinement gives for one label.
 
     Attributes:
-        mask: ``(X, Y, Z)`` refined mask on ``grid``.
+        repaired: the refined mask on ``grid``, and what was done to it.
+        label: the label on ``grid``.
         probability: float32, same shape: F on ``grid``.
         code: z of the case; with F it redraws the mask at any resolution.
-        grid: the grid of ``mask``, in the mm frame of the label.
+        grid: the grid of the masks, in the mm frame of the label.
     """
 
-    mask: NDArray[np.bool_]
+    repaired: Repaired
+    label: NDArray[np.bool_]
     probability: NDArray[np.float32]
     code: CaseCode
     grid: Grid
@@ -53,15 +56,16 @@ def refine_mask(
         network: trained network with an encoder.
         space: the working space that it was trained in.
         target: grid of the result, in the mm frame of ``native``; ``None`` for ``native`` itself.
-        clean: drop components that are small and far from the tree.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
     """
-    grid = target or native
     code = encode(mask, native, network, space)
-    probability = decode(code, network.field, grid)
-    refined = probability > 0.5
-    if clean:
-        refined = drop_specks(refined, grid.spacing)
-    return Refined(refined, probability, code, grid)
+    probability = decode(code, network.field, native)
+    if target is None:
+        return Refined(repair(mask, probability, native, clean=clean), mask, probability, code, native)
+    noise = noise_of(mask, probability, native)  # of the label itself, whatever the grid of the result
+    seen = resample_mask(mask, native, target)
+    probability = decode(code, network.field, target)
+    return Refined(repair(seen, probability, target, noise, clean), seen, probability, code, target)
 
 
 @lru_cache(maxsize=2)
@@ -85,7 +89,7 @@ def refine(
         which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else coronary.
         weights: weights file; ``None`` for the shipped ones. Kept in memory between calls.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
-        clean: drop components that are small and far from the tree.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
 
     Returns:
         ``(X, Y, Z)`` uint8: ``label`` with the class refined and everything else untouched.
@@ -112,4 +116,4 @@ def refine(
     native = Grid(original.shape, (steps[0], steps[1], steps[2]))
     network, space = _network(weights, device)
     result = refine_mask(mask_of(original, chosen), native, network, space, clean=clean)
-    return put_back(original, native, result.mask, native, chosen)
+    return put_back(original, native, result.repaired.mask, native, chosen)

@@ -14,6 +14,7 @@ from near_monai.anatomy import CORONARY, by_name
 from near_monai.cli import main
 from near_monai.coords import Grid
 from near_monai.io import LabelMap, read_label, read_volume, write_label
+from near_monai.repair import decide
 
 AORTA = by_name("aorta").index
 
@@ -113,7 +114,8 @@ def test_cube_lies_at_the_same_place_in_the_world(folder: Path, tmp_path: Path) 
         centres.append(np.array([mask.sum() * abs(np.linalg.det(file.affine[:3, :3]))]))
     assert read_label(tmp_path / "cube" / name).array.shape == (72, 72, 72)
     np.testing.assert_allclose(centres[2], centres[0], atol=0.1)
-    assert centres[3] == pytest.approx(centres[1], rel=0.05)
+    # the label is resampled as a signed distance, which costs thin vessels a few per cent
+    assert centres[3] == pytest.approx(centres[1], rel=0.08)
 
 
 def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: Path) -> None:
@@ -122,7 +124,9 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     assert run("refine", folder / "90.img.nii.gz", "-o", out, *extra) == 0
     mask = read_label(out / "90.img.nii.gz")
     probability = read_volume(out / "probability" / "90.img.nii.gz")
-    np.testing.assert_array_equal(probability.array > 0.5, mask.array > 0)
+    label = read_label(folder / "90.img.nii.gz").array == CORONARY
+    margin = json.loads((out / "run.json").read_text())["cases"][0]["margin"]
+    np.testing.assert_array_equal(decide(label, probability.array, margin), mask.array > 0)
     redrawn, affine = near_monai.redraw(out / "codes" / "90.img.npz")
     np.testing.assert_array_equal(redrawn, probability.array)
     np.testing.assert_allclose(affine, mask.affine)
@@ -182,7 +186,7 @@ def test_bad_cases_get_one_line_and_stop_nobody(
     for name, text in messages.items():
         assert len([line for line in lines if line.startswith(f"{name}: ") and text in line]) == 1
     assert lines[-1].startswith("near-monai: 6 of 8 cases failed")
-    assert len(lines) == 7
+    assert len([line for line in lines if ": warning: " not in line]) == 7
     status = {c["name"]: c["status"] for c in json.loads((tmp_path / "out" / "run.json").read_text())["cases"]}
     assert status == dict.fromkeys(messages, "failed") | {"90.img": "done", "b": "done"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"90.img.nii.gz", "b.nii", "run.json"}

@@ -1,0 +1,48 @@
+"""Does a label look like what the shipped weights were trained on? If not, a person is told why."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.boxes import box_of
+from near_monai.cleaning import components
+from near_monai.coords import Grid
+from near_monai.repair import Repaired, wall_area
+
+#: Mean radius of a coronary tree in mm, 2 V / A. Real labels and generated trees have 1.0 to 2.2, an aorta 10.
+RADIUS_MM = (0.7, 3.0)
+#: Longest side of the box around a tree in mm. Real labels have 80 to 150; more is a graft, less a part of a tree.
+EXTENT_MM = (50.0, 200.0)
+#: Noise of generated trees ends here, see :func:`near_monai.repair.noise_of`.
+NOISE_MM = 0.16
+#: Largest change of the volume that is still a repair.
+VOLUME_CHANGE = 0.3
+#: A component with more than this share of the volume leaves nothing for the other tree.
+ONE_TREE = 0.97
+
+
+def warnings_for(mask: NDArray[np.bool_], repaired: Repaired, grid: Grid) -> list[str]:
+    """One line for everything unusual about a label; an empty list if nothing is.
+
+    Args:
+        mask: ``(X, Y, Z)`` the label, at least one voxel set.
+        repaired: what became of it, on the same grid.
+        grid: their grid.
+    """
+    box = box_of(mask)
+    volume = np.count_nonzero(mask) * grid.voxel_volume
+    radius = 2 * volume / wall_area(mask, grid)
+    extent = float(max(n * s for n, s in zip(box.shape, grid.spacing, strict=True)))
+    change = np.count_nonzero(repaired.mask) * grid.voxel_volume / volume - 1
+    sizes = np.bincount(components(repaired.mask[box.slices()])[0].ravel(), minlength=2)[1:]
+    rules = (
+        (not RADIUS_MM[0] <= radius <= RADIUS_MM[1], f"mean radius {radius:.1f} mm: is it the right class?"),
+        (extent > EXTENT_MM[1], f"{extent:.0f} mm long: does it hold a graft, or more than the coronary arteries?"),
+        (extent < EXTENT_MM[0], f"only {extent:.0f} mm long: a part of a tree"),
+        (sizes.max() > ONE_TREE * sizes.sum(), "a single tree: one of left and right is missing, or they are joined"),
+        (any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)), "cut by the border"),
+        (repaired.noise_mm > NOISE_MM, f"noise {repaired.noise_mm:.2f} mm: worse than anything in training"),
+        (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),
+    )
+    return [text for unusual, text in rules if unusual]

@@ -1,0 +1,98 @@
+"""Places that a person should look at: what repair added, removed and joined, and where F could not decide."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from near_monai.boxes import box_of
+from near_monai.cleaning import NEIGHBOURS, components
+from near_monai.coords import Grid
+from near_monai.repair import Repaired
+
+#: Smaller places are not listed.
+LEAST_MM3 = 2.0
+#: F is undecided where its probability is this close to 0.5.
+UNDECIDED = 0.15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place.
+
+    Attributes:
+        kind: ``"added"``, ``"removed"``, ``"bridged"`` or ``"uncertain"``.
+        place: its centre ``(x, y, z)`` in mm: of the grid's frame, or of the world after :func:`in_world`.
+        volume_mm3: its volume.
+        probability: F's mean in it.
+    """
+
+    kind: str
+    place: tuple[float, float, float]
+    volume_mm3: float
+    probability: float
+
+
+def find(mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
+    """Findings of one case, largest first.
+
+    A shift of the wall by a voxel is what refinement does everywhere and is not a finding: a place counts if it lies
+    further from what it differs from.
+
+    Args:
+        mask: ``(X, Y, Z)`` the label on ``grid``.
+        repaired: what became of it.
+        probability: F on ``grid``.
+        grid: their grid.
+    """
+    undecided = np.abs(probability - 0.5) < UNDECIDED
+    union = mask | repaired.mask | undecided
+    if not union.any():
+        return []
+    box = box_of(union)
+    cut = box.slices()
+    before, after, bridge, p = mask[cut], repaired.mask[cut], repaired.bridge_mask[cut], probability[cut]
+    places = {
+        "added": after & ~bridge & ~ndimage.binary_dilation(before, NEIGHBOURS),
+        "removed": before & ~ndimage.binary_dilation(after, NEIGHBOURS),
+        "bridged": bridge,
+        "uncertain": undecided[cut] & ~bridge & ~ndimage.binary_dilation(p >= 0.5 + UNDECIDED, NEIGHBOURS),
+    }
+    found = [finding for kind, there in places.items() for finding in _pieces(kind, there, p, box.grid(grid))]
+    return sorted(found, key=lambda finding: -finding.volume_mm3)
+
+
+def _pieces(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
+    """One finding per component of ``there`` that is large enough."""
+    index, count = components(there)
+    volume = np.bincount(index.ravel(), minlength=count + 1) * grid.voxel_volume
+    numbers = [n for n in range(1, count + 1) if volume[n] >= LEAST_MM3]
+    if not numbers:
+        return []
+    centres = grid.to_mm(ndimage.center_of_mass(there, index, numbers))
+    means = ndimage.mean(probability, index, numbers)
+    return [
+        Finding(kind, (float(x), float(y), float(z)), float(volume[n]), float(mean))
+        for n, (x, y, z), mean in zip(numbers, centres, means, strict=True)
+    ]
+
+
+def in_world(findings: list[Finding], grid: Grid, affine: ArrayLike) -> list[dict[str, Any]]:
+    """Findings as plain records, their places in world mm (NIfTI's RAS+ frame) and all numbers rounded.
+
+    Args:
+        findings: findings in the frame of ``grid``.
+        grid: that grid.
+        affine: its 4 x 4 world affine.
+    """
+    world = np.asarray(affine, np.float64)
+    records = []
+    for finding in findings:
+        place = world[:3, :3] @ grid.to_voxel(finding.place) + world[:3, 3]
+        record = asdict(finding) | {"place": [round(float(x), 1) for x in place]}
+        records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
+    return records
