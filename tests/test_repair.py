@@ -1,0 +1,150 @@
+"""Repair: strength follows the noise, torn pieces are joined, small strangers go, and all of it is reported."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from near_monai.cleaning import count_components
+from near_monai.coords import Grid
+from near_monai.familiarity import warnings_for
+from near_monai.findings import find, in_world
+from near_monai.metrics import Shape
+from near_monai.reconnection import REACH_MM, reconnect
+from near_monai.repair import CLEAN_MM, LARGEST_MARGIN, NOISY_MM, decide, noise_of, repair
+
+GRID = Grid((120, 60, 60), (0.5, 0.5, 0.5))
+Mask = NDArray[np.bool_]
+
+
+def tube(start: tuple[float, ...], stop: tuple[float, ...], radius: float) -> Mask:
+    """A straight tube between two points in mm, with round ends."""
+    points = np.moveaxis(np.stack(np.meshgrid(*GRID.axes_mm(), indexing="ij")), 0, -1)
+    a, b = np.asarray(start), np.asarray(stop)
+    along = np.clip((points - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
+    return np.asarray(np.linalg.norm(points - a - along[..., None] * (b - a), axis=-1) <= radius)
+
+
+def torn(gap: float = 4.0, lateral: float = 0.0, radius: float = 1.2) -> Mask:
+    """A vessel along x, torn at 30 mm; its far piece is moved sideways by ``lateral`` mm."""
+    return tube((5, 15, 15), (30, 15, 15), 1.5) | tube((33 + gap, 15 + lateral, 15), (54, 15 + lateral, 15), radius)
+
+
+def blurred(mask: Mask, sigma: float = 3.0) -> NDArray[np.float32]:
+    """A probability that is high inside, low outside and a little raised between the pieces."""
+    return np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), sigma), mask * np.float32(0.95)) * 0.98 + 0.01
+
+
+def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
+    mask = torn()
+    bridge, records = reconnect(mask, np.full(GRID.shape, 0.3, np.float32), GRID)
+    assert count_components(mask) == 2 and count_components(mask | bridge) == 1
+    assert len(records) == 1 and not (bridge & mask).any()
+    assert records[0].gap_mm == pytest.approx(4.3, abs=1.0)
+    assert records[0].voxels == np.count_nonzero(bridge)
+    assert abs(np.argwhere(bridge).mean(0) * 0.5 - (33.5, 15, 15)).max() < 2.0
+    assert Shape(np.pad(mask | bridge, 2)).betti.loops == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "probability"),
+    [
+        (torn(gap=4.0), 0.01),  # F sees nothing between them
+        (torn(gap=REACH_MM + 4), 0.3),  # too far
+        (torn(gap=1.0, lateral=9.0), 0.3),  # it lies beside, not before
+        (tube((5, 15, 15), (54, 15, 15), 1.5) | tube((4, 25, 15), (55, 25, 15), 1.2), 0.3),  # parallel vessels
+    ],
+)
+def test_what_does_not_fit_stays_apart(mask: Mask, probability: float) -> None:
+    bridge, records = reconnect(mask, np.full(GRID.shape, probability, np.float32), GRID)
+    assert not bridge.any() and not records
+
+
+def test_two_trees_that_meet_with_thin_tips_are_never_joined() -> None:
+    left = tube((3, 15, 15), (15, 15, 15), 2.5) | tube((15, 15, 15), (28, 15, 15), 0.8)
+    right = tube((45, 15, 15), (57, 15, 15), 2.5) | tube((32, 15, 15), (45, 15, 15), 0.8)
+    likely = np.full(GRID.shape, 0.4, np.float32)
+    assert not reconnect(left | right, likely, GRID)[1]
+    piece = tube((32, 15, 15), (45, 15, 15), 0.8)  # the same tip, torn off the left tree, is joined
+    assert len(reconnect(left | piece, likely, GRID)[1]) == 1
+
+
+def test_bridges_do_not_depend_on_axis_order() -> None:
+    mask, likely = torn(), np.full(GRID.shape, 0.3, np.float32)
+    added = np.count_nonzero(reconnect(mask, likely, GRID)[0])
+    for order in itertools.permutations(range(3)):
+        turned = Grid.of([GRID.shape[n] for n in order], GRID.spacing)
+        bridge, records = reconnect(mask.transpose(order), likely.transpose(order), turned)
+        assert len(records) == 1 and np.count_nonzero(bridge) == pytest.approx(added, rel=0.25)
+
+
+def test_strength_follows_the_noise() -> None:
+    mask = tube((5, 15, 15), (54, 15, 15), 1.5)
+    soft = blurred(mask, 1.0)
+    soft[mask & ~ndimage.binary_erosion(mask)] = 0.3  # F would take the wall away
+    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, CLEAN_MM, NOISY_MM, 1.0)]
+    assert [o.margin for o in outcomes] == [LARGEST_MARGIN, LARGEST_MARGIN, 0.0, 0.0]
+    np.testing.assert_array_equal(outcomes[0].mask, mask)
+    assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask)
+
+
+def test_noise_is_the_mean_depth_of_confident_contradictions() -> None:
+    mask = tube((5, 15, 15), (54, 15, 15), 1.5)
+    probability = np.where(mask, 0.9, 0.1).astype(np.float32)
+    assert noise_of(mask, probability, GRID) == 0
+    thicker = tube((5, 15, 15), (54, 15, 15), 2.0)
+    # half a millimetre off at a mean radius of 1.75 mm, per area of the wall at 1.5 mm
+    assert noise_of(mask, np.where(thicker, 0.9, 0.1), GRID) == pytest.approx(0.5 * 1.75 / 1.5, rel=0.15)
+    assert noise_of(np.zeros_like(mask), probability, GRID) == 0
+
+
+def test_margin_asks_for_certainty_both_ways() -> None:
+    mask = np.array([True, True, True, False, False, False])
+    probability = np.array([0.6, 0.3, 0.1, 0.4, 0.7, 0.9], np.float32)
+    assert decide(mask, probability, 0.0).tolist() == [True, False, False, False, True, True]
+    assert decide(mask, probability, 0.3).tolist() == [True, True, False, False, False, True]
+
+
+def test_small_stranger_goes_and_is_reported_in_world_mm() -> None:
+    clean = tube((5, 15, 15), (54, 15, 15), 1.5)
+    label = clean.copy()
+    label[50:54, 50:54, 50:54] = True  # 8 mm^3
+    probability = np.where(label, 0.9, 0.05).astype(np.float32)
+    result = repair(label, probability, GRID)
+    np.testing.assert_array_equal(result.mask, clean)
+    affine = np.diag([-0.5, 0.5, 0.5, 1.0])
+    affine[:3, 3] = (100, 0, 0)
+    record = in_world(find(label, result, probability, GRID), GRID, affine)[0]
+    assert record["kind"] == "removed" and record["volume_mm3"] == 8
+    np.testing.assert_allclose(record["place"], (100 - 25.75, 25.75, 25.75), atol=0.06)
+
+
+def test_findings_name_bridges_and_undecided_places() -> None:
+    mask = torn()
+    probability = np.where(mask, 0.9, 0.1).astype(np.float32)
+    probability[10:14, 50:54, 50:54] = 0.45
+    result = repair(mask, probability, GRID)
+    kinds = [finding.kind for finding in find(mask, result, probability, GRID)]
+    assert sorted(kinds) == ["bridged", "uncertain"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (tube((5, 15, 15), (54, 15, 15), 8.0), "right class"),
+        (tube((5, 15, 15), (25, 15, 15), 1.5), "part of a tree"),
+        (tube((-5, 15, 15), (54, 15, 15), 1.5), "cut by the border"),
+        (tube((4, 15, 15), (55, 15, 15), 1.5), "single tree"),
+    ],
+)
+def test_unusual_labels_are_named(mask: Mask, words: str) -> None:
+    result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
+    assert any(words in line for line in warnings_for(mask, result, GRID))
+
+
+def test_two_ordinary_vessels_raise_no_warning() -> None:
+    mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
+    result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
+    assert warnings_for(mask, result, GRID) == []
