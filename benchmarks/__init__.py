@@ -1,0 +1,1 @@
+"""Benchmarks: how well labels are repaired, and against what. See benchmarks/repair.py."""

@@ -1,0 +1,188 @@
+"""Which cases are measured: generated trees, a user's truth with noise put on it, or noisy and true label maps.
+
+A case is a small picklable recipe with a name; ``load`` makes its masks, so that a worker holds one case at a time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.boxes import crop_box
+from near_monai.cases import match_cases
+from near_monai.coords import Grid
+from near_monai.corruption import CorruptLabel
+from near_monai.distance import signed_distance
+from near_monai.errors import NearError
+from near_monai.io import read_label
+from near_monai.sources import parse_level, phantom_pair
+from near_monai.transforms import choose_label, mask_of
+
+Mask = NDArray[np.bool_]
+
+#: mm kept around label and truth: more than any method looks around.
+MARGIN_MM = 6.0
+#: mm kept around a true label before it is corrupted: islands appear up to there.
+CORRUPTION_MARGIN_MM = 15.0
+#: Largest difference in mm between the affines of one grid.
+AFFINE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks ``(X, Y, Z)`` of one case on ``grid``; ``others`` are results that were made elsewhere, by row name."""
+
+    noisy: Mask
+    truth: Mask
+    grid: Grid
+    others: Mapping[str, Mask] = field(default_factory=dict)
+
+    def crop(self) -> Masks:
+        """Only the part around the masks, plus :data:`MARGIN_MM`."""
+        either = self.noisy | self.truth
+        for mask in self.others.values():
+            either = either | mask
+        box = crop_box(either, self.grid.spacing, MARGIN_MM)
+        part = box.slices()
+        others = {name: mask[part] for name, mask in self.others.items()}
+        return Masks(self.noisy[part], self.truth[part], box.grid(self.grid), others)
+
+
+class Case(Protocol):
+    """What the benchmark needs of a case."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self) -> Masks: ...
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """Generated tree ``number`` of ``seed``."""
+
+    seed: int
+    number: int
+    level: float | str
+    errors: str
+
+    @property
+    def name(self) -> str:
+        return f"phantom_{self.seed}_{self.number:04d}"
+
+    def load(self) -> Masks:
+        return Masks(*phantom_pair(self.seed, self.number, self.level, errors=self.errors)).crop()
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A true label map, corrupted; the noise follows from seed and case name."""
+
+    name: str
+    truth: Path
+    label: int | str
+    seed: int
+    level: float | str
+    errors: str
+
+    def load(self) -> Masks:
+        file = read_label(self.truth)
+        truth = mask_of(file.array, choose_label(file.array, self.label, str(self.truth)))
+        box = crop_box(truth, file.grid.spacing, CORRUPTION_MARGIN_MM)
+        truth = truth[box.slices()]
+        corrupt = CorruptLabel(self.level, self.errors)
+        corrupt.set_random_state(seed=zlib.crc32(f"{self.seed} {self.name}".encode()))
+        noisy = corrupt(signed_distance(truth, file.grid.spacing), file.grid.spacing)
+        return Masks(noisy, truth, box.grid(file.grid)).crop()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A noisy and a true label map, and results of the same case from other folders."""
+
+    name: str
+    noisy: Path
+    truth: Path
+    label: int | str
+    others: Mapping[str, Path]
+
+    def load(self) -> Masks:
+        truth = read_label(self.truth)
+        label = choose_label(truth.array, self.label, str(self.truth))
+        found = {}
+        for row, path in {"": self.noisy, **self.others}.items():
+            file = read_label(path)
+            if file.array.shape != truth.array.shape or not np.allclose(
+                file.affine, truth.affine, rtol=0, atol=AFFINE_TOLERANCE
+            ):
+                raise NearError(f"{path}: is not on the grid of {self.truth}; put both on one grid")
+            found[row] = mask_of(file.array, label)
+        noisy = found.pop("")
+        if not noisy.any():
+            raise NearError(f"{self.noisy}: no voxel has label {label}; expected a noisy label to repair")
+        return Masks(noisy, mask_of(truth.array, label), truth.grid, found).crop()
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """Cases that share a row of the tables.
+
+    Attributes:
+        name: unique.
+        cases: at least one.
+        level: noise level, 0 for none; NaN where it is not known.
+        errors: ``all``, ``random`` or ``systematic``.
+    """
+
+    name: str
+    cases: Sequence[Case]
+    level: float
+    errors: str
+
+
+def _noises(levels: Sequence[str], errors: Sequence[str]) -> Iterator[tuple[str, float, str]]:
+    """Name, level and kind of errors of every set; without noise there are no kinds."""
+    for text in dict.fromkeys(levels):
+        for kind in dict.fromkeys(errors):
+            level = CorruptLabel(parse_level(text), kind).level
+            if level == 0:
+                yield text, level, "all"
+                break
+            yield text if kind == "all" else f"{text}, {kind}", level, kind
+
+
+def phantom_sets(count: int, seed: int, levels: Sequence[str], errors: Sequence[str]) -> list[CaseSet]:
+    """``count`` generated trees, the same ones at every level and for every kind of errors."""
+    if count < 1:
+        raise NearError(f"phantoms is {count}; expected at least 1")
+    return [
+        CaseSet(name, [Phantom(seed, number, level, kind) for number in range(count)], level, kind)
+        for name, level, kind in _noises(levels, errors)
+    ]
+
+
+def corrupted_sets(
+    truth: str, label: int | str, seed: int, levels: Sequence[str], errors: Sequence[str]
+) -> list[CaseSet]:
+    """The true label maps of a folder, corrupted."""
+    files = [(name, path) for name, _, path in match_cases(truth, truth)]
+    return [
+        CaseSet(name, [Corrupted(case, path, label, seed, level, kind) for case, path in files], level, kind)
+        for name, level, kind in _noises(levels, errors)
+    ]
+
+
+def folder_set(noisy: str, truth: str, label: int | str, others: Mapping[str, str]) -> CaseSet:
+    """Noisy and true label maps of the same names, called after the noisy folder."""
+    paths = {row: {name: path for name, path, _ in match_cases(folder, truth)} for row, folder in others.items()}
+    cases = [
+        Pair(name, path, target, label, {row: found[name] for row, found in paths.items()})
+        for name, path, target in match_cases(noisy, truth)
+    ]
+    return CaseSet(Path(noisy).resolve().name, cases, float("nan"), "all")
