@@ -33,8 +33,8 @@ STRONG: dict[str, dict[str, Any]] = {
 WEAK = [
     {"color": f"C{k}", "linestyle": line, "linewidth": 1.2} for line in ("-", ":") for k in (1, 2, 4, 5, 6, 7, 8, 9)
 ]
-#: A row this much worse in Dice than the noisy label leaves its panel, so that the others can be told apart.
-FAR_BELOW = 0.08
+#: Panels of Dice end this far below the strong rows: "keep 2" would squeeze all others into one line.
+FAR_BELOW = 0.04
 ADDED, REMOVED = (0.05, 0.60, 0.15), (0.90, 0.10, 0.10)
 
 Summary = Mapping[str, Any]
@@ -64,8 +64,8 @@ def draw_quality(sets: Summary, path: Path) -> None:
             for row, style in _styles(sets).items():
                 values = [sets[name]["rows"][row]["metrics"][metric]["mean"] for name in chosen]
                 axis.plot([levels[name] for name in chosen], values, marker="o", markersize=3, label=row, **style)
-                if row == NOISY and metric != "betti0_error":
-                    axis.set_ylim(bottom=min(values) - FAR_BELOW)
+            if metric != "betti0_error":
+                _leave_far_below(axis)
             axis.set_title(f"{title}, {kind} errors", fontsize=10)
             axis.set_xticks([levels[name] for name in chosen], [name.split(",")[0] for name in chosen])
             axis.grid(alpha=0.3)
@@ -79,8 +79,7 @@ def draw_diameters(sets: Summary, path: Path) -> None:
         for row, style in _styles(sets).items():
             values = [entry["rows"][row]["dice_by_diameter"][bin_name]["mean"] for bin_name in NAMES]
             axis.plot(range(len(NAMES)), values, marker="o", markersize=3, label=row, **style)
-            if row == NOISY:
-                axis.set_ylim(bottom=np.nanmin(values) - FAR_BELOW)
+        _leave_far_below(axis)
         axis.set_title(name, fontsize=10)
         axis.set_xticks(range(len(NAMES)), [bin_name.removesuffix(" mm") for bin_name in NAMES])
         axis.set_xlabel("true diameter (mm)")
@@ -138,6 +137,12 @@ def _projection(mask: NDArray[np.bool_], before: NDArray[np.bool_]) -> NDArray[n
     image[now & ~then] = ADDED
     image[then & ~now] = REMOVED
     return image.transpose(1, 0, 2)
+
+
+def _leave_far_below(axis: Axes) -> None:
+    """End the panel below the strong rows; call it when all are drawn."""
+    lowest = np.nanmin([line.get_ydata() for line in axis.lines if line.get_label() in STRONG])
+    axis.set_ylim(bottom=max(lowest - FAR_BELOW, axis.get_ylim()[0]))
 
 
 def _belongs(entry: Summary, kind: str) -> bool:

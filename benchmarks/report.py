@@ -132,7 +132,7 @@ def _table(name: str, entry: Mapping[str, Any]) -> str:
     """One set as Markdown."""
     differences = ["Dice - noisy [95 %]", "better", "Dice - Gaussian l. o. o. [95 %]", "better", "worst case - noisy"]
     header = ["", *COLUMNS.values(), *differences]
-    lines = [f"## {name}", "", f"{entry['n']} cases, mean ± standard deviation.", ""]
+    lines = [f"## {name}", "", f"{entry['n']} cases; mean ± standard deviation. Differences are of Dice.", ""]
     lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for row, figures in entry["rows"].items():
         cells = [row, *(_mean(figures["metrics"][metric]) for metric in COLUMNS)]
@@ -142,7 +142,8 @@ def _table(name: str, entry: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join([*cells, f"{figures['worst_case']['dice_change']:+.3f}"]) + " |")
     gaussian = entry["gaussian"]
     chosen = ", ".join(dict.fromkeys(gaussian["leave_one_out"].values()))
-    lines += ["", f"Gaussian: leave one out took {chosen}; the oracle {gaussian['oracle']}."]
+    source = "leave one out took" if entry["n"] > 1 else "one case alone has none to choose on and took"
+    lines += ["", f"Gaussian: {source} {chosen}; the oracle {gaussian['oracle']}."]
     for row, error in entry["calibration"].items():
         spread = _difference(error["per_case"]).lstrip("+")
         lines.append(f"Expected calibration error of {row} within 2 mm of a wall: {spread}.")
