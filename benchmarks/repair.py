@@ -92,7 +92,7 @@ def check_weights(weights: dict[str, str | None]) -> None:
 def mapper(workers: int) -> Iterator[Map]:
     """``map`` in this process for one worker, else in ``workers`` processes of one thread each."""
     if workers < 2:
-        yield map
+        yield lambda measured, cases: (measured(case) for case in cases)  # ``map`` would end at a StopIteration inside
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in any state
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
