@@ -33,7 +33,7 @@ def refine(
     resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels around the label.")] = "native",
     save_codes: Annotated[bool, typer.Option("--save-codes", help="Also write z of every case.")] = False,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Also write F on the grid.")] = False,
-    no_clean: Annotated[bool, typer.Option("--no-clean", help="Keep specks far from the tree.")] = False,
+    no_clean: Annotated[bool, typer.Option("--no-clean", help="Neither join nor drop pieces.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Refine label maps: same names, grid and header, uint8, and a run.json."""

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from numpy.typing import NDArray
+from torch import nn
 
 from near_monai.boxes import Box, box_of, crop_box
 from near_monai.coords import Grid, sample_axes, spacing_of
@@ -58,7 +59,7 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
         network: trained network with an encoder.
         space: the working space it was trained in.
     """
-    device = next(network.parameters()).device
+    device = _device(network)
     box = box_of(mask)
     near = crop_box(mask, native.spacing, space.truncate + max(native.spacing))
     distance = torch.as_tensor(signed_distance(mask[near.slices()], native.spacing, space.truncate))[None, None]
@@ -89,7 +90,7 @@ def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.fl
     """
     if case.blocks is None:
         return _decode_whole(case, field, target)
-    device = next(field.parameters()).device
+    device = _device(field)
     probability = np.zeros(target.shape, np.float32)
     for core in windows(case.blocks, WINDOW):
         window = core.grow(DECODER_HALO, case.grid.shape)
@@ -113,11 +114,16 @@ def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.fl
 
 def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
     """A global code: every voxel of ``target`` is asked, a few planes at a time so that memory stays flat."""
-    device = next(field.parameters()).device
+    device = _device(field)
     features = field.features(tuple(code[None].float().to(device) for code in case.codes))
     i, j, k = target.axes_in(case.grid)
     planes = [field.on_axes(features, (part, j, k))[0, 0].sigmoid().cpu().numpy() for part in i.split(4)]
     return np.concatenate(planes)
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where ``module`` computes; the CPU if it has no parameters."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def _voxels_in(patch: Grid, target: Grid) -> Box:
@@ -185,6 +191,6 @@ class TableInferer(Inferer):
 @torch.no_grad()
 def table_code(network: NearNetwork, number: int, grid: Grid) -> CaseCode:
     """z of training case ``number``, which spans ``grid``."""
-    device = next(network.parameters()).device
+    device = _device(network)
     parts = network.source(torch.tensor([number], device=device))
     return CaseCode(tuple(part[0].half().cpu() for part in parts), grid, None, grid)
