@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from near_monai.boxes import box_of
-from near_monai.cleaning import NEIGHBOURS, components
+from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
 
@@ -57,13 +57,18 @@ def find(mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.fl
     cut = box.slices()
     before, after, bridge, p = mask[cut], repaired.mask[cut], repaired.bridge_mask[cut], probability[cut]
     places = {
-        "added": after & ~bridge & ~ndimage.binary_dilation(before, NEIGHBOURS),
-        "removed": before & ~ndimage.binary_dilation(after, NEIGHBOURS),
+        "added": after & ~bridge & ~_grown(before),
+        "removed": before & ~_grown(after),
         "bridged": bridge,
-        "uncertain": undecided[cut] & ~bridge & ~ndimage.binary_dilation(p >= 0.5 + UNDECIDED, NEIGHBOURS),
+        "uncertain": undecided[cut] & ~bridge & ~_grown(p >= 0.5 + UNDECIDED),
     }
     found = [finding for kind, there in places.items() for finding in _pieces(kind, there, p, box.grid(grid))]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``mask`` and its 26-neighbours; one axis at a time, which is several times faster than a dilation."""
+    return np.asarray(ndimage.maximum_filter(mask, 3))
 
 
 def _pieces(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
