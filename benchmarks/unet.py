@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 from torch.nn import functional
@@ -17,11 +18,23 @@ from near_monai.coords import sample, sample_axes
 from near_monai.field import Code
 
 
-class Denoiser(nn.Module):
-    """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in near_monai.layers."""
+#: Logit of certain background.
+EMPTY = -10.0
 
-    def __init__(self, channels: Sequence[int] = (22, 44, 88, 120)) -> None:
+
+class Denoiser(nn.Module):
+    """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in near_monai.layers.
+
+    Whole cases are seen through sliding windows of the size of the training windows, half overlapping, as MONAI's
+    U-Nets usually are. In one piece the results were worse: the deepest level sees a whole training window. Where no
+    label is within the truncation distance the answer is "nothing": training never shows such windows, and the network
+    makes vessels up in them.
+    """
+
+    def __init__(self, channels: Sequence[int] = (22, 44, 88, 120), window: int = 40) -> None:
         super().__init__()
+        self.window = window
+        self.inferer = SlidingWindowInferer([window] * 3, sw_batch_size=4, overlap=0.5, mode="gaussian")
         self.unet = UNet(3, 1, 1, channels, (2,) * (len(channels) - 1), num_res_units=1, norm="batch", act="relu")
         for module in self.unet.modules():
             if isinstance(module, nn.Conv3d):
@@ -29,7 +42,10 @@ class Denoiser(nn.Module):
 
     def forward(self, image: torch.Tensor) -> Code:
         """Sides must be multiples of 8."""
-        return (self.unet(image),)
+        if self.training:
+            return (self.unet(image),)
+        logits = self.inferer(image, self.unet)
+        return (torch.where(image > 0, logits, torch.full_like(logits, EMPTY)),)
 
 
 class LogitGrid(nn.Module):
