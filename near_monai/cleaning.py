@@ -39,6 +39,7 @@ def drop_specks(
     small_mm3: float = SMALL_MM3,
     far_mm: float = FAR_MM,
     keep: int | None = None,
+    long_mm: float = np.inf,
 ) -> NDArray[np.bool_]:
     """Remove components that are smaller than ``small_mm3`` and further than ``far_mm`` from all larger ones.
 
@@ -50,6 +51,7 @@ def drop_specks(
         small_mm3: volume below which a component may go.
         far_mm: distance in mm from the components that are not small, beyond which a small one goes.
         keep: keep at most this many components (the largest; at least 1), however near; ``None``: no limit.
+        long_mm: components whose box has a diagonal of this many mm are not small: they look like vessel.
 
     Returns:
         A new mask.
@@ -60,7 +62,9 @@ def drop_specks(
     box = box_of(mask).slices()
     index, count = components(mask[box])
     volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * float(np.prod(spacing))
-    small = volume < min(small_mm3, volume.max())
+    sides = [[part.stop - part.start for part in found] for found in ndimage.find_objects(index)]
+    diagonal = np.linalg.norm(np.asarray(sides) * np.asarray(spacing), axis=1)
+    small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)
     doomed = np.zeros(count, bool)
     if small.any():
         voxels = np.argwhere(index)

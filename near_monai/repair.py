@@ -25,6 +25,9 @@ CLEAN_MM = 0.04
 NOISY_MM = 0.1
 #: To change a clean label F must be this much surer than 0.5.
 LARGEST_MARGIN = 0.4
+#: A piece that could not be joined goes if it is small, unless its box has a diagonal of this many mm: pieces of real
+#: vessel are long, specks and islands are round (40 mm^3 as a ball: 7 mm).
+LONG_MM = 9.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def repair(
     bridges: list[Bridge] = []
     if clean:
         bridge_mask, bridges = reconnect(decided, probability, grid)
-        decided = drop_specks(decided | bridge_mask, grid.spacing, far_mm=0.0)
+        decided = drop_specks(decided | bridge_mask, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
     return Repaired(decided, bridge_mask & decided, bridges, noise, margin)
 
 

@@ -121,6 +121,12 @@ def test_small_stranger_goes_and_is_reported_in_world_mm() -> None:
     np.testing.assert_allclose(record["place"], (100 - 25.75, 25.75, 25.75), atol=0.06)
 
 
+def test_small_but_long_piece_is_vessel_and_stays() -> None:
+    mask = tube((5, 8, 8), (54, 8, 8), 1.5) | tube((20, 22, 22), (30, 22, 22), 0.8)
+    result = repair(mask, np.where(mask, 0.9, 0.01).astype(np.float32), GRID)
+    np.testing.assert_array_equal(result.mask, mask)
+
+
 def test_findings_name_bridges_and_undecided_places() -> None:
     mask = torn()
     probability = np.where(mask, 0.9, 0.1).astype(np.float32)
