@@ -17,7 +17,6 @@ from torch.nn import functional
 from near_monai.coords import sample, sample_axes
 from near_monai.field import Code
 
-
 #: Logit of certain background.
 EMPTY = -10.0
 
