@@ -97,11 +97,11 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
             row.update(_refine_file(case, output, options, network, space), status="done")
         except NearError as error:
             row["message"] = str(error)
-        except (MemoryError, RuntimeError, OSError) as error:  # torch and SimpleITK raise RuntimeError
+        except Exception as error:  # whatever it is: one bad case does not stop the others
             row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
         if "message" in row:
             tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
-        elif row["warnings"]:
+        elif row["warnings"] and not quiet:
             tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
         row["seconds"] = round(time.perf_counter() - start, 3)
         run["cases"].append(row)
@@ -121,8 +121,9 @@ def _refine_file(
         target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
     affine = target.affine_from(file.affine, file.grid) if options.resolution else None
     result = refine_mask(mask, file.grid, network, space, target if options.resolution else None, options.clean)
-    repaired = result.repaired
-    fused = put_back(file.array, file.grid, repaired.mask, target, label)
+    fused = put_back(file.array, file.grid, result.repaired.mask, target, label)
+    after = mask_of(fused, label)  # classes of higher priority have kept their voxels
+    repaired = result.repaired.within(after)
     grid_affine = file.affine if affine is None else affine
 
     if options.save_codes:
@@ -130,10 +131,11 @@ def _refine_file(
     if options.save_probability:
         path = output / PROBABILITY_FOLDER / f"{case.name}{suffix_of(case.label)}"
         write_volume(path, result.probability, file, affine)
+    bridge_file = output / BRIDGE_FOLDER / case.label.name
+    bridge_file.unlink(missing_ok=True)  # of an earlier run
     if repaired.bridges:
-        write_label(output / BRIDGE_FOLDER / case.label.name, repaired.bridge_mask.astype(np.uint8), file, affine)
+        write_label(bridge_file, repaired.bridge_mask.astype(np.uint8), file, affine)
     write_label(output / case.label.name, fused, file, affine)
-    after = mask_of(fused, label)
     return {
         "label": label,
         "components_before": count_components(mask),
@@ -144,9 +146,9 @@ def _refine_file(
         "removed_mm3": _volume(result.label & ~repaired.mask, target),
         "noise_mm": round(repaired.noise_mm, 4),
         "margin": round(repaired.margin, 6),
-        "bridges": len(repaired.bridges),
+        "bridges": [asdict(bridge) for bridge in repaired.bridges],
         "findings": in_world(find(result.label, repaired, result.probability, target), target, grid_affine),
-        "warnings": warnings_for(result.label, repaired, target),
+        "warnings": warnings_for(mask, file.grid, after, target, repaired.noise_mm),
     }
 
 

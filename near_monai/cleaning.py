@@ -65,8 +65,8 @@ def drop_specks(
     sides = [[part.stop - part.start for part in found] for found in ndimage.find_objects(index)]
     diagonal = np.linalg.norm(np.asarray(sides) * np.asarray(spacing), axis=1)
     small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)
-    doomed = np.zeros(count, bool)
-    if small.any():
+    doomed = small
+    if small.any() and far_mm > 0:
         voxels = np.argwhere(index)
         owner = index[tuple(voxels.T)] - 1
         millimetres = voxels * np.asarray(spacing)

@@ -48,14 +48,14 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     if crop.all():
         out[box] = -truncate
         return out
-    half = step.min() / 2.0
+    half = float(step.min()) / 2.0  # a numpy scalar would make the arrays float64
     signed = np.where(crop, half - _distance_to(~crop, step), _distance_to(crop, step) - half)
     out[box] = np.clip(signed, -truncate, truncate)
     return out
 
 
 def resample_mask(mask: NDArray[np.bool_], native: Grid, target: Grid) -> NDArray[np.bool_]:
-    """``mask`` on another grid: where the interpolated signed distance is negative, so that thin vessels survive.
+    """``mask`` on another grid: where the interpolated signed distance is negative. Too coarse a grid may miss it all.
 
     Args:
         mask: ``(X, Y, Z)`` on ``native``.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from near_monai.boxes import box_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
-from near_monai.repair import Repaired, wall_area
+from near_monai.repair import wall_area
 
 #: Mean radius of a coronary tree in mm, 2 V / A. Real labels and generated trees have 1.0 to 2.2, an aorta 10.
 RADIUS_MM = (0.7, 3.0)
@@ -22,27 +22,33 @@ VOLUME_CHANGE = 0.3
 ONE_TREE = 0.97
 
 
-def warnings_for(mask: NDArray[np.bool_], repaired: Repaired, grid: Grid) -> list[str]:
+def warnings_for(
+    mask: NDArray[np.bool_], grid: Grid, refined: NDArray[np.bool_], refined_grid: Grid, noise_mm: float
+) -> list[str]:
     """One line for everything unusual about a label; an empty list if nothing is.
 
     Args:
         mask: ``(X, Y, Z)`` the label, at least one voxel set.
-        repaired: what became of it, on the same grid.
-        grid: their grid.
+        grid: its grid.
+        refined: what became of it.
+        refined_grid: the grid of ``refined``.
+        noise_mm: estimated noise of the label.
     """
+    if not refined.any():
+        return ["nothing is left of it: is it the right class?"]
     box = box_of(mask)
     volume = np.count_nonzero(mask) * grid.voxel_volume
     radius = 2 * volume / wall_area(mask, grid)
     extent = float(max(n * s for n, s in zip(box.shape, grid.spacing, strict=True)))
-    change = np.count_nonzero(repaired.mask) * grid.voxel_volume / volume - 1
-    sizes = np.bincount(components(repaired.mask[box.slices()])[0].ravel(), minlength=2)[1:]
+    change = np.count_nonzero(refined) * refined_grid.voxel_volume / volume - 1
+    sizes = np.bincount(components(refined[box_of(refined).slices()])[0].ravel())[1:]
     rules = (
         (not RADIUS_MM[0] <= radius <= RADIUS_MM[1], f"mean radius {radius:.1f} mm: is it the right class?"),
         (extent > EXTENT_MM[1], f"{extent:.0f} mm long: does it hold a graft, or more than the coronary arteries?"),
         (extent < EXTENT_MM[0], f"only {extent:.0f} mm long: a part of a tree"),
         (sizes.max() > ONE_TREE * sizes.sum(), "a single tree: one of left and right is missing, or they are joined"),
         (any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)), "cut by the border"),
-        (repaired.noise_mm > NOISE_MM, f"noise {repaired.noise_mm:.2f} mm: worse than anything in training"),
+        (noise_mm > NOISE_MM, f"noise {noise_mm:.2f} mm: worse than anything in training"),
         (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),
     )
     return [text for unusual, text in rules if unusual]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from near_monai.boxes import box_of
+from near_monai.boxes import Box, crop_box
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.distance import signed_distance
@@ -29,14 +31,19 @@ SHORTEST_MM = 1.5
 ALIGNED = 0.5
 #: A piece is torn off at its thick end: the end must have this share of the piece's largest radius ...
 THICK_END = 0.5
-#: ... and this share if both pieces hold more than :data:`TREE` of the volume: they can be the left and the right tree,
-#: which may meet with their thin tips but are never joined.
+#: ... and this share if both sides hold a piece of more than :data:`TREE` of the volume: they can be the left and the
+#: right tree, which may meet with their thin tips and must not be joined.
 TREE_THICK_END = 0.8
 TREE = 0.2
 #: A piece is at most this many times wider than what it is joined to.
 WIDER = 1.5
+#: Radii are measured up to this many mm.
+WIDEST_MM = 20.0
 #: F's mean probability in the gap must reach this. It is low in gaps, and lower by far where no vessel is due.
 JUDGED = 0.05
+
+
+Slices: TypeAlias = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,14 @@ class Bridge:
     """A tube that was added.
 
     Attributes:
-        start: end of the torn-off piece, ``(x, y, z)`` mm in the frame of the grid.
-        stop: point of the centreline that it was joined to.
+        voxel: one of its voxels.
         gap_mm: length of the gap from wall to wall.
         radius_mm: mean radius of the tube.
         probability: F's mean in the gap.
         voxels: number of voxels added.
     """
 
-    start: tuple[float, float, float]
-    stop: tuple[float, float, float]
+    voxel: tuple[int, int, int]
     gap_mm: float
     radius_mm: float
     probability: float
@@ -62,29 +67,39 @@ class Bridge:
 
 @dataclass(frozen=True)
 class _Centreline:
-    """Centreline voxels of all components: voxel indices, mm, component, radius in mm, and whether one is an end."""
+    """Centreline voxels of all components: mm, component, radius in mm, and whether one is an end."""
 
-    voxel: NDArray[np.int64]
     mm: NDArray[np.floating]
     owner: NDArray[np.int32]
     radius: NDArray[np.floating]
     end: NDArray[np.bool_]
 
+    def calibre(self, own: NDArray[np.int64], number: int) -> float:
+        """Median radius in mm of the voxels ``own`` near voxel ``number``: at an end alone it would be too small."""
+        near = np.linalg.norm(self.mm[own] - self.mm[number], axis=1) <= BEHIND_MM
+        return float(np.median(self.radius[own[near]]))
+
 
 @dataclass(frozen=True)
 class _Joint:
-    """A possible bridge from centreline voxel ``start`` (an end) to ``stop``; the lower ``cost`` the better."""
+    """A possible bridge from ``start``, an end, to ``stop``; the lower ``cost`` the better. All in mm.
+
+    ``thick``: it leaves its piece at the piece's thick end.
+    """
 
     cost: float
-    start: int
-    stop: int
+    owners: tuple[int, int]
+    start: NDArray[np.floating]
+    stop: NDArray[np.floating]
+    radii: tuple[float, float]
     gap_mm: float
+    thick: bool
 
 
 def reconnect(
     mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid
 ) -> tuple[NDArray[np.bool_], list[Bridge]]:
-    """Bridges between the components of ``mask``; they never close a loop.
+    """Bridges between the components of ``mask``; each joins two that were apart and touches no third one.
 
     Args:
         mask: ``(X, Y, Z)`` refined mask.
@@ -98,24 +113,36 @@ def reconnect(
     bridges: list[Bridge] = []
     if not mask.any():
         return added, bridges
-    box = box_of(mask)
+    box = crop_box(mask, grid.spacing, BEHIND_MM)
     inner, sub = box.slices(), box.grid(grid)
+    likely = probability[inner]
     index, count = components(mask[inner])
     if count < 2:
         return added, bridges
-    line = _centreline(index, sub)
-    leader = np.arange(count + 1)
-    for joint in sorted(_joints(line, np.bincount(index.ravel())), key=lambda j: j.cost):
-        a, b = leader[line.owner[[joint.start, joint.stop]]]
-        judged = _judge(mask[inner], probability[inner], line, joint, sub)
-        if a == b or judged < JUDGED:
+    volume = np.bincount(index.ravel())
+    large = volume > TREE * volume[1:].sum()
+    leader, tree = np.arange(count + 1), large.copy()
+    for joint in sorted(_joints(_centreline(index, sub), volume), key=lambda j: j.cost):
+        a, b = leader[list(joint.owners)]
+        whole = joint.thick and large[joint.owners[0]]  # a large piece that hangs on by its thick end is no other tree
+        if a == b or (tree[a] and tree[b] and not whole):
             continue
+        there, tube, path = _tube(joint, sub)
+        met = np.unique(index[there][ndimage.maximum_filter(tube, 3)])
+        if not set(met.tolist()) <= {0, *joint.owners}:
+            continue
+        judged = float(likely[path][index[path] == 0].mean())
+        if judged < JUDGED:
+            continue
+        tube &= index[there] == 0
+        index[there][tube] = joint.owners[0]  # for the tubes to come it is a part of the piece
         leader[leader == a] = b
-        radii = line.radius[[joint.start, joint.stop]]
-        tube = _tube(line, joint, sub) & ~mask[inner]
-        added[inner] |= tube
-        start, stop = (tuple(float(x) for x in line.mm[n]) for n in (joint.start, joint.stop))
-        bridges.append(Bridge(start, stop, joint.gap_mm, float(radii.mean()), judged, int(np.count_nonzero(tube))))  # type: ignore[arg-type]
+        tree[b] |= tree[a]
+        added[inner][there] |= tube
+        first = np.argwhere(tube)[0] + [s.start for s in there] + box.start
+        radius = round(float(np.mean([joint.radii[0], min(joint.radii)])), 2)
+        x, y, z = (int(v) for v in first)
+        bridges.append(Bridge((x, y, z), round(joint.gap_mm, 2), radius, round(judged, 3), int(np.count_nonzero(tube))))
     return added, bridges
 
 
@@ -124,70 +151,79 @@ def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:
     voxel = np.argwhere(line)
     neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
     voxel -= 1
-    depth = -signed_distance(np.pad(index > 0, 1), grid.spacing)[1:-1, 1:-1, 1:-1]
+    depth = -signed_distance(index > 0, grid.spacing, WIDEST_MM)
     at = tuple(voxel.T)
-    return _Centreline(voxel, grid.to_mm(voxel), index[at], depth[at], neighbours <= 2)
+    return _Centreline(grid.to_mm(voxel), index[at], depth[at], neighbours <= 2)
 
 
 def _joints(line: _Centreline, volume: NDArray[np.int64]) -> list[_Joint]:
     """For every end of every component but the largest: the best point of each other component."""
     tree = cKDTree(line.mm)
+    order = np.argsort(line.owner, kind="stable")
+    groups = np.split(order, np.searchsorted(line.owner[order], np.arange(1, len(volume) + 1))[:-1])
     largest = int(volume[1:].argmax()) + 1
-    tree_like = volume > TREE * volume[1:].sum()
+    return [
+        joint
+        for number, own in enumerate(groups)
+        if number != largest and len(own) and _span(line, own) >= SHORTEST_MM
+        for end in own[line.end[own]]
+        for joint in _joints_of(int(end), line, tree, groups)
+    ]
+
+
+def _joints_of(end: int, line: _Centreline, tree: cKDTree, groups: list[NDArray[np.int64]]) -> list[_Joint]:
+    """What the end ``end`` of a piece can be joined to."""
+    number = int(line.owner[end])
+    own = groups[number]
+    behind = own[np.linalg.norm(line.mm[own] - line.mm[end], axis=1) <= BEHIND_MM]
+    direction = line.mm[end] - line.mm[behind].mean(0)
+    length = float(np.linalg.norm(direction))
+    radius, thickest = float(np.median(line.radius[behind])), float(np.quantile(line.radius[own], 0.9))
+    if 2 * length < SHORTEST_MM or radius < THICK_END * thickest:
+        return []
+    near = np.asarray(tree.query_ball_point(line.mm[end], REACH_MM + radius + float(line.radius.max())))
+    near = near[line.owner[near] != number]
+    way = line.mm[near] - line.mm[end]
+    reach = np.linalg.norm(way, axis=1)
+    cosine = way @ direction / (reach * length)
+    gap = np.maximum(reach - line.radius[end] - line.radius[near], 0)
+    fits = (cosine >= ALIGNED) & (gap <= min(REACH_MM, _span(line, own))) & (radius <= WIDER * line.radius[near])
+    cost = reach * (2 - cosine)
     joints = []
-    for end in np.flatnonzero(line.end & (line.owner != largest)):
-        own = line.owner == line.owner[end]
-        behind = own & (np.linalg.norm(line.mm - line.mm[end], axis=1) <= BEHIND_MM)
-        direction = line.mm[end] - line.mm[behind].mean(0)
-        length = 2 * np.linalg.norm(direction)
-        radius = float(np.median(line.radius[behind]))
-        thickness = radius / float(np.quantile(line.radius[own], 0.9))
-        if length < SHORTEST_MM or thickness < THICK_END:
-            continue
-        near = np.asarray(tree.query_ball_point(line.mm[end], REACH_MM + radius + line.radius.max()))
-        near = near[line.owner[near] != line.owner[end]]
-        way = line.mm[near] - line.mm[end]
-        reach = np.linalg.norm(way, axis=1)
-        cosine = way @ direction / (reach * length / 2)
-        gap = np.maximum(reach - radius - line.radius[near], 0)
-        span = np.linalg.norm(np.ptp(line.mm[own], axis=0))
-        fits = (cosine >= ALIGNED) & (gap <= min(REACH_MM, span)) & (radius <= WIDER * line.radius[near])
-        if thickness < TREE_THICK_END and tree_like[line.owner[end]]:
-            fits &= ~tree_like[line.owner[near]]
-        cost = reach * (2 - cosine)
-        for other in np.unique(line.owner[near[fits]]):
-            choice = np.flatnonzero(fits & (line.owner[near] == other))
-            best = choice[cost[choice].argmin()]
-            joints.append(_Joint(float(cost[best]), int(end), int(near[best]), float(gap[best])))
+    for other in np.unique(line.owner[near[fits]]).tolist():
+        choice = np.flatnonzero(fits & (line.owner[near] == other))
+        best = choice[cost[choice].argmin()]
+        stop = int(near[best])
+        radii = (radius, line.calibre(groups[other], stop))
+        thick = radius >= TREE_THICK_END * thickest
+        ends = (line.mm[end], line.mm[stop])
+        joints.append(_Joint(float(cost[best]), (number, other), *ends, radii, float(gap[best]), thick))
     return joints
 
 
-def _path(line: _Centreline, joint: _Joint, grid: Grid) -> NDArray[np.floating]:
-    """Points in mm along the bridge, at most half a voxel apart."""
-    a, b = line.mm[joint.start], line.mm[joint.stop]
-    steps = int(np.ceil(2 * np.linalg.norm(b - a) / min(grid.spacing))) + 1
-    return np.linspace(a, b, max(steps, 2))
+def _span(line: _Centreline, own: NDArray[np.int64]) -> float:
+    """Diagonal in mm of the box around the centreline voxels ``own``."""
+    return float(np.linalg.norm(np.ptp(line.mm[own], axis=0)))
 
 
-def _judge(
-    mask: NDArray[np.bool_], probability: NDArray[np.float32], line: _Centreline, joint: _Joint, grid: Grid
-) -> float:
-    """F's mean probability on the part of the bridge that is not vessel yet; 1 where nothing is missing."""
-    at = tuple(np.round(grid.to_voxel(_path(line, joint, grid))).astype(int).T)
-    gap = ~mask[at]
-    return float(probability[at][gap].mean()) if gap.any() else 1.0
+def _tube(
+    joint: _Joint, grid: Grid
+) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_], tuple[NDArray[np.int64], ...]]:
+    """Where the bridge lies: slices, the tube in them, and the voxels of its axis on the whole grid.
 
-
-def _tube(line: _Centreline, joint: _Joint, grid: Grid) -> NDArray[np.bool_]:
-    """Voxels of the bridge: its radius goes from one end's to the other's, at most the torn-off piece's."""
-    path = _path(line, joint, grid)
-    first = line.radius[joint.start]
-    radius = np.linspace(first, min(first, line.radius[joint.stop]), len(path))
-    radius = np.maximum(radius, 0.75 * max(grid.spacing))  # or the tube could fall between voxel centres
+    Its radius goes from the torn-off piece's to the other's, if that is smaller. The voxels of the axis belong to it
+    whatever their size, or it would break where slices are thicker than the vessel.
+    """
+    steps = int(np.ceil(2 * np.linalg.norm(joint.stop - joint.start) / min(grid.spacing))) + 2
+    path = np.linspace(joint.start, joint.stop, steps)
+    radius = np.linspace(joint.radii[0], min(joint.radii), steps)
     low = np.maximum(np.floor(grid.to_voxel(path.min(0) - radius.max())).astype(int), 0)
     high = np.minimum(np.ceil(grid.to_voxel(path.max(0) + radius.max())).astype(int) + 1, grid.shape)
-    corner = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
-    distance, nearest = cKDTree(path).query(grid.to_mm(corner))
-    tube = np.zeros(grid.shape, bool)
-    tube[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = distance <= radius[nearest]
-    return tube
+    (a, b, c), (x, y, z) = low.tolist(), high.tolist()
+    there = Box((a, b, c), (x, y, z))
+    corner = np.stack(np.meshgrid(*there.grid(grid).axes_mm(), indexing="ij"), -1)
+    distance, nearest = cKDTree(path).query(corner)
+    tube = distance <= radius[nearest]
+    axis = np.unique(np.round(grid.to_voxel(path)).astype(int), axis=0)
+    tube[tuple((axis - low).T)] = True
+    return there.slices(), tube, tuple(axis.T)

@@ -29,7 +29,7 @@ class Refined:
         repaired: the refined mask on ``grid``, and what was done to it.
         label: the label on ``grid``.
         probability: float32, same shape: F on ``grid``.
-        code: z of the case; with F it redraws the mask at any resolution.
+        code: z of the case; with F it redraws the probability at any resolution.
         grid: the grid of the masks, in the mm frame of the label.
     """
 
@@ -57,6 +57,9 @@ def refine_mask(
         space: the working space that it was trained in.
         target: grid of the result, in the mm frame of ``native``; ``None`` for ``native`` itself.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+
+    Raises:
+        NearError: ``target`` is too coarse for the label, or F is not a number somewhere.
     """
     code = encode(mask, native, network, space)
     probability = decode(code, network.field, native)
@@ -64,6 +67,8 @@ def refine_mask(
         return Refined(repair(mask, probability, native, clean=clean), mask, probability, code, native)
     noise = noise_of(mask, probability, native)  # of the label itself, whatever the grid of the result
     seen = resample_mask(mask, native, target)
+    if not seen.any():
+        raise NearError(f"nothing of the label is left on a grid of {target.shape} voxels: ask for more")
     probability = decode(code, network.field, target)
     return Refined(repair(seen, probability, target, noise, clean), seen, probability, code, target)
 

@@ -7,7 +7,7 @@ change it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from near_monai.boxes import box_of
 from near_monai.cleaning import drop_specks
 from near_monai.coords import Grid
+from near_monai.errors import NearError
 from near_monai.reconnection import Bridge, reconnect
 
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
@@ -49,6 +50,12 @@ class Repaired:
     noise_mm: float
     margin: float
 
+    def within(self, kept: NDArray[np.bool_]) -> Repaired:
+        """What is left if only the voxels of ``kept`` become the structure; bridges that lose their voxels go."""
+        bridge_mask = self.bridge_mask & kept
+        bridges = [bridge for bridge in self.bridges if kept[bridge.voxel]]
+        return replace(self, mask=self.mask & kept, bridge_mask=bridge_mask, bridges=bridges)
+
 
 def repair(
     mask: NDArray[np.bool_],
@@ -65,16 +72,21 @@ def repair(
         grid: their grid.
         noise_mm: noise of the label if it is known; else :func:`noise_of` it.
         clean: also reconnect and drop small pieces.
+
+    Raises:
+        NearError: F is not a number somewhere.
     """
+    if not np.isfinite(probability).all():
+        raise NearError("F is not a number somewhere: the weights are damaged, give others")
     noise = noise_of(mask, probability, grid) if noise_mm is None else noise_mm
     margin = LARGEST_MARGIN * float(np.clip((NOISY_MM - noise) / (NOISY_MM - CLEAN_MM), 0, 1))
     decided = decide(mask, probability, margin)
-    bridge_mask = np.zeros_like(mask)
-    bridges: list[Bridge] = []
-    if clean:
-        bridge_mask, bridges = reconnect(decided, probability, grid)
-        decided = drop_specks(decided | bridge_mask, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
-    return Repaired(decided, bridge_mask & decided, bridges, noise, margin)
+    if not clean:
+        return Repaired(decided, np.zeros_like(mask), [], noise, margin)
+    bridge_mask, bridges = reconnect(decided, probability, grid)
+    joined = decided | bridge_mask
+    kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
+    return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)
 
 
 def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> float:
@@ -101,4 +113,4 @@ def decide(mask: NDArray[np.bool_], probability: NDArray[np.float32], margin: fl
 
     The margin holds everywhere: with one for the wall alone, what F adds beyond the wall came out hollow.
     """
-    return np.asarray(np.where(mask, probability > 0.5 - margin, probability > 0.5 + margin))
+    return np.asarray(np.where(mask, probability >= 0.5 - margin, probability > 0.5 + margin))

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from near_monai.cleaning import count_components
 from near_monai.coords import Grid
+from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find, in_world
 from near_monai.metrics import Shape
@@ -71,6 +72,45 @@ def test_two_trees_that_meet_with_thin_tips_are_never_joined() -> None:
     assert len(reconnect(left | piece, likely, GRID)[1]) == 1
 
 
+def test_two_trees_are_not_joined_through_a_piece_between_them_either() -> None:
+    left = tube((3, 15, 15), (12, 15, 15), 2.5) | tube((12, 15, 15), (23, 15, 15), 0.8)
+    right = tube((48, 15, 15), (57, 15, 15), 2.5) | tube((37, 15, 15), (48, 15, 15), 0.8)
+    mask = left | right | tube((27, 15, 15), (33, 15, 15), 0.8)
+    bridge, records = reconnect(mask, np.full(GRID.shape, 0.4, np.float32), GRID)
+    assert len(records) == 1 and count_components(mask | bridge) == 2
+
+
+def test_bridge_is_as_wide_as_the_piece_that_it_joins() -> None:
+    mask = tube((5, 15, 15), (30, 15, 15), 1.5) | tube((33, 15, 15), (54, 15, 15), 1.5)
+    mask[60:68] = False  # a flat cut of 4 mm
+    bridge, (record,) = reconnect(mask, np.full(GRID.shape, 0.3, np.float32), GRID)
+    assert np.count_nonzero(bridge[63]) >= 0.65 * np.count_nonzero(mask[50])
+    assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[record.voxel]
+
+
+def test_thick_slices_do_not_make_fat_bridges() -> None:
+    grid = Grid((150, 60, 3), (0.4, 0.4, 3.0))
+    mask = np.zeros(grid.shape, bool)
+    mask[10:70, 28:33, 1] = mask[78:140, 28:33, 1] = True
+    bridge, records = reconnect(mask, np.full(grid.shape, 0.3, np.float32), grid)
+    assert len(records) == 1 and count_components(mask | bridge) == 1
+    assert np.ptp(np.argwhere(bridge)[:, 1]) <= 5 and set(np.argwhere(bridge)[:, 2]) == {1}
+
+
+def test_bridge_that_would_meet_a_third_vessel_is_refused() -> None:
+    crossing = tube((33, 3, 15), (33, 27, 15), 0.8)
+    bridge, _ = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID)
+    assert count_components(torn(4.0) | crossing | bridge) >= 2
+    assert Shape(np.pad(torn(4.0) | crossing | bridge, 2)).betti.loops == 0
+
+
+def test_bridges_whose_piece_is_dropped_are_not_reported() -> None:
+    pieces = tube((20, 22, 22), (21.5, 22, 22), 0.8) | tube((24.3, 22, 22), (25.8, 22, 22), 0.8)
+    mask = tube((5, 8, 8), (54, 8, 8), 1.5) | pieces
+    result = repair(mask, np.where(mask, 0.9, 0.3).astype(np.float32), GRID)
+    assert not (result.mask & pieces).any() and result.bridges == [] and not result.bridge_mask.any()
+
+
 def test_bridges_do_not_depend_on_axis_order() -> None:
     mask, likely = torn(), np.full(GRID.shape, 0.3, np.float32)
     added = np.count_nonzero(reconnect(mask, likely, GRID)[0])
@@ -88,6 +128,15 @@ def test_strength_follows_the_noise() -> None:
     assert [o.margin for o in outcomes] == [LARGEST_MARGIN, LARGEST_MARGIN, 0.0, 0.0]
     np.testing.assert_array_equal(outcomes[0].mask, mask)
     assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask)
+
+
+def test_clean_label_stays_even_where_f_is_certain_and_nan_is_refused() -> None:
+    mask = tube((5, 15, 15), (54, 15, 15), 1.5)
+    probability = np.where(mask, 0.9, 0.1).astype(np.float32)
+    probability[60] = 0.0
+    np.testing.assert_array_equal(repair(mask, probability, GRID, noise_mm=0.0).mask, mask)
+    with pytest.raises(NearError, match="not a number"):
+        repair(mask, np.full(GRID.shape, np.nan, np.float32), GRID)
 
 
 def test_noise_is_the_mean_depth_of_confident_contradictions() -> None:
@@ -147,10 +196,10 @@ def test_findings_name_bridges_and_undecided_places() -> None:
 )
 def test_unusual_labels_are_named(mask: Mask, words: str) -> None:
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert any(words in line for line in warnings_for(mask, result, GRID))
+    assert any(words in line for line in warnings_for(mask, GRID, result.mask, GRID, result.noise_mm))
 
 
 def test_two_ordinary_vessels_raise_no_warning() -> None:
     mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert warnings_for(mask, result, GRID) == []
+    assert warnings_for(mask, GRID, result.mask, GRID, result.noise_mm) == []
