@@ -1,4 +1,4 @@
-"""z_i as a file: saved per case, and enough, with F, to redraw the mask at any resolution."""
+"""z_i as a file: saved per case, and enough, with F, to draw the case at any resolution (F itself, not what repair adds)."""
 
 from __future__ import annotations
 
