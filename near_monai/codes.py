@@ -1,4 +1,4 @@
-"""z_i as a file: saved per case, and enough, with F, to draw the case at any resolution (F itself, not what repair adds)."""
+"""z_i as a file: saved per case, and enough, with F, to draw F at any resolution (without the repair that follows)."""
 
 from __future__ import annotations
 
