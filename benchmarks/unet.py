@@ -34,7 +34,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.window = window
         self.inferer = SlidingWindowInferer([window] * 3, sw_batch_size=4, overlap=0.5, mode="gaussian")
-        self.unet = UNet(3, 1, 1, channels, (2,) * (len(channels) - 1), num_res_units=1, norm="batch", act="relu")
+        # with one output channel its last residual unit would squeeze everything through a single non-negative map
+        strides = (2,) * (len(channels) - 1)
+        unet = UNet(3, 1, channels[0], channels, strides, num_res_units=1, norm="batch", act="relu")
+        self.unet = nn.Sequential(unet, nn.Conv3d(channels[0], 1, 1))
         for module in self.unet.modules():
             if isinstance(module, nn.Conv3d):
                 module.padding_mode = "replicate"
