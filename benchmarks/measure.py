@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.calibration import Reliability, near_walls, reliability
 from benchmarks.diameter import diameter_bins, dice_by_diameter
@@ -71,7 +72,8 @@ def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[
     """
     network, space = network_of(weights)
     result = refine_mask(mask, grid, network, space)
-    if isinstance(network.field, OccupancyField):
+    field: nn.Module = network.field
+    if isinstance(field, OccupancyField):
         return result.repaired.mask, result.probability
     return repair(mask, result.probability, grid, noise_mm=math.inf).mask, result.probability
 

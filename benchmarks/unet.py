@@ -47,6 +47,7 @@ class Denoiser(nn.Module):
         if self.training:
             return (self.unet(image),)
         logits = self.inferer(image, self.unet)
+        assert isinstance(logits, torch.Tensor)  # one tensor in, one out
         return (torch.where(image > 0, logits, torch.full_like(logits, EMPTY)),)
 
 
