@@ -18,9 +18,9 @@ from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE
 from benchmarks.sets import Case, Mask, Masks
 from near_monai.coords import Grid
 from near_monai.field import OccupancyField
+from near_monai.inference import decode, encode
 from near_monai.metrics import Pair, dice, score
 from near_monai.network import NearNetwork
-from near_monai.refinement import refine_mask
 from near_monai.repair import repair
 from near_monai.space import WorkingSpace
 from near_monai.weights import load_network
@@ -71,11 +71,10 @@ def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[
     is better for it on noisy labels; its pieces are joined and dropped as F's are.
     """
     network, space = network_of(weights)
-    result = refine_mask(mask, grid, network, space)
     field: nn.Module = network.field
-    if isinstance(field, OccupancyField):
-        return result.repaired.mask, result.probability
-    return repair(mask, result.probability, grid, noise_mm=math.inf).mask, result.probability
+    probability = decode(encode(mask, grid, network, space), network.field, grid)
+    noise_mm = None if isinstance(field, OccupancyField) else math.inf
+    return repair(mask, probability, grid, noise_mm).mask, probability
 
 
 def gaussian_dice(case: Case) -> dict[str, float]:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.calibration import curve, expected_calibration_error
 from benchmarks.diameter import NAMES
 from benchmarks.measure import Measured
 from benchmarks.methods import LEAVE_ONE_OUT, NOISY
 from benchmarks.sets import CaseSet
-from near_monai.evaluation import BASELINE, PREDICTION, summarise
+from near_monai.evaluation import BASELINE, PREDICTION, interval95, summarise
 from near_monai.io import write_json, write_text
 from near_monai.metrics import METRICS
 
@@ -67,10 +66,7 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     """Mean of the finite values and its 95 % t-interval (None below two)."""
     finite = np.array([v for v in values if np.isfinite(v)])
     mean = float(finite.mean()) if len(finite) else float("nan")
-    if len(finite) < 2:
-        return {"mean": mean, "ci95": None, "n": len(finite)}
-    half = float(stats.t.ppf(0.975, len(finite) - 1) * stats.sem(finite))
-    return {"mean": mean, "ci95": [mean - half, mean + half], "n": len(finite)}
+    return {"mean": mean, "ci95": interval95(finite), "n": len(finite)}
 
 
 def _set_summary(result: SetResult) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from near_monai.coords import Grid
 from near_monai.corruption import CorruptLabel
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
+from near_monai.evaluation import same_affine
 from near_monai.io import read_label
 from near_monai.sources import parse_level, phantom_pair
 from near_monai.transforms import choose_label, mask_of
@@ -30,8 +31,6 @@ Mask = NDArray[np.bool_]
 MARGIN_MM = 6.0
 #: mm kept around a true label before it is corrupted: islands appear up to there.
 CORRUPTION_MARGIN_MM = 15.0
-#: Largest difference in mm between the affines of one grid.
-AFFINE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,7 @@ class Pair:
         found = {}
         for row, path in {"": self.noisy, **self.others}.items():
             file = read_label(path)
-            if file.array.shape != truth.array.shape or not np.allclose(
-                file.affine, truth.affine, rtol=0, atol=AFFINE_TOLERANCE
-            ):
+            if file.array.shape != truth.array.shape or not same_affine(file, truth):
                 raise NearError(f"{path}: is not on the grid of {self.truth}; put both on one grid")
             found[row] = mask_of(file.array, label)
         noisy = found.pop("")

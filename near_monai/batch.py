@@ -120,11 +120,11 @@ def _refine_file(
     if options.resolution:
         target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
     affine = target.affine_from(file.affine, file.grid) if options.resolution else None
-    result = refine_mask(mask, file.grid, network, space, target if options.resolution else None, options.clean)
+    result = refine_mask(mask, file.grid, network, space, target, options.clean)
     fused = put_back(file.array, file.grid, result.repaired.mask, target, label)
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
     repaired = result.repaired.within(after)
-    grid_affine = file.affine if affine is None else affine
+    findings = find(result.label, repaired, result.probability, target)
 
     if options.save_codes:
         save_code(output / CODE_FOLDER / f"{case.name}.npz", result.code, file.affine)
@@ -147,7 +147,7 @@ def _refine_file(
         "noise_mm": round(repaired.noise_mm, 4),
         "margin": round(repaired.margin, 6),
         "bridges": [asdict(bridge) for bridge in repaired.bridges],
-        "findings": in_world(find(result.label, repaired, result.probability, target), target, grid_affine),
+        "findings": in_world(findings, target, file.affine if affine is None else affine),
         "warnings": warnings_for(mask, file.grid, after, target, repaired.noise_mm),
     }
 

@@ -1,7 +1,7 @@
-"""Components: drop what is small *and* far from the tree.
+"""Components: drop what is small, and, if wanted, only what is far from the tree or not long.
 
-"Keep the two largest" deletes true vessel wherever a label is torn; here a piece goes only if it is too small to matter
-and too far away to be a torn-off part of the tree.
+"Keep the two largest" deletes true vessel wherever a label is torn; here a piece goes only if it is too small to
+matter.
 """
 
 from __future__ import annotations
@@ -65,17 +65,22 @@ def drop_specks(
     sides = [[part.stop - part.start for part in found] for found in ndimage.find_objects(index)]
     diagonal = np.linalg.norm(np.asarray(sides) * np.asarray(spacing), axis=1)
     small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)
-    doomed = small
-    if small.any() and far_mm > 0:
-        voxels = np.argwhere(index)
-        owner = index[tuple(voxels.T)] - 1
-        millimetres = voxels * np.asarray(spacing)
-        tree = cKDTree(millimetres[~small[owner]])
-        distance = np.full(count, np.inf)
-        loose = small[owner]
-        np.minimum.at(distance, owner[loose], tree.query(millimetres[loose], distance_upper_bound=far_mm)[0])
-        doomed = small & (distance > far_mm)
+    doomed = small & _far(index, small, spacing, far_mm) if small.any() and far_mm > 0 else small
     if keep is not None:
         doomed[np.argsort(-volume, kind="stable")[max(keep, 1) :]] = True
     cleaned[box] &= ~np.concatenate([[False], doomed])[index]
     return cleaned
+
+
+def _far(
+    index: NDArray[np.int32], small: NDArray[np.bool_], spacing: tuple[float, float, float], far_mm: float
+) -> NDArray[np.bool_]:
+    """Per component of ``index``: is it further than ``far_mm`` from every one that is not ``small``?"""
+    voxels = np.argwhere(index)
+    owner = index[tuple(voxels.T)] - 1
+    millimetres = voxels * np.asarray(spacing)
+    loose = small[owner]
+    reach = cKDTree(millimetres[~loose]).query(millimetres[loose], distance_upper_bound=far_mm)[0]
+    distance = np.full(len(small), np.inf)
+    np.minimum.at(distance, owner[loose], reach)
+    return distance > far_mm

@@ -170,10 +170,15 @@ def _load(name: str, pred: Path, truth: Path, baseline: Path | None, label: int 
     return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.grid.spacing, *masks[1:])
 
 
+def same_affine(first: LabelMap, second: LabelMap) -> bool:
+    """Whether two files lie at the same place, to :data:`AFFINE_TOLERANCE`."""
+    return np.allclose(first.affine, second.affine, rtol=0, atol=AFFINE_TOLERANCE)
+
+
 def _on_grid(name: str, found: LabelMap, truth: LabelMap) -> NDArray[Any]:
     if found.array.shape != truth.array.shape:
         raise NearError(f"case {name}: {found.path} has shape {found.array.shape}; expected {truth.array.shape}")
-    if not np.allclose(found.affine, truth.affine, rtol=0, atol=AFFINE_TOLERANCE):
+    if not same_affine(found, truth):
         raise NearError(f"case {name}: the affine of {found.path} is not that of {truth.path}; put both on one grid")
     return found.array
 
@@ -188,21 +193,26 @@ def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
+def interval95(values: NDArray[np.float64]) -> list[float] | None:
+    """95 % t-interval of the mean of finite ``values`` ``(N,)``: low and high; None below two."""
+    if len(values) < 2:
+        return None
+    mean = float(values.mean())
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return [mean - half, mean + half]
+
+
 def _paired(pred: NDArray[np.float64], base: NDArray[np.float64], ideal: float | None) -> dict[str, Any]:
     both = np.isfinite(pred) & np.isfinite(base)
     difference = (pred - base)[both]
     spread = _spread(difference)
-    ci95 = None
-    if len(difference) > 1:
-        half = stats.t.ppf(0.975, len(difference) - 1) * spread["sd"] / np.sqrt(len(difference))
-        ci95 = [spread["mean"] - float(half), spread["mean"] + float(half)]
     better = worse = None
     if ideal is not None:
         gain = np.abs(base[both] - ideal) - np.abs(pred[both] - ideal)
         better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     return {
         "mean": spread["mean"],
-        "ci95": ci95,
+        "ci95": interval95(difference),
         "finite": spread["finite"],
         "n": len(pred),
         "better": better,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -96,10 +97,9 @@ def in_world(findings: list[Finding], grid: Grid, affine: ArrayLike) -> list[dic
         grid: that grid.
         affine: its 4 x 4 world affine.
     """
-    world = np.asarray(affine, np.float64)
     records = []
     for finding in findings:
-        place = world[:3, :3] @ grid.to_voxel(finding.place) + world[:3, 3]
+        place = apply_affine(np.asarray(affine, np.float64), grid.to_voxel(finding.place))
         record = asdict(finding) | {"place": [round(float(x), 1) for x in place]}
         records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
     return records

@@ -139,11 +139,15 @@ def reconnect(
         leader[leader == a] = b
         tree[b] |= tree[a]
         added[inner][there] |= tube
-        first = np.argwhere(tube)[0] + [s.start for s in there] + box.start
-        radius = round(float(np.mean([joint.radii[0], min(joint.radii)])), 2)
-        x, y, z = (int(v) for v in first)
-        bridges.append(Bridge((x, y, z), round(joint.gap_mm, 2), radius, round(judged, 3), int(np.count_nonzero(tube))))
+        first = np.argwhere(tube)[0] + [side.start for side in there] + box.start
+        bridges.append(_record(joint, judged, first, int(np.count_nonzero(tube))))
     return added, bridges
+
+
+def _record(joint: _Joint, judged: float, first: NDArray[np.int64], voxels: int) -> Bridge:
+    x, y, z = first.tolist()
+    radius = (joint.radii[0] + min(joint.radii)) / 2
+    return Bridge((x, y, z), round(joint.gap_mm, 2), round(radius, 2), round(judged, 3), voxels)
 
 
 def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:

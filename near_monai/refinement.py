@@ -63,7 +63,7 @@ def refine_mask(
     """
     code = encode(mask, native, network, space)
     probability = decode(code, network.field, native)
-    if target is None:
+    if target is None or target == native:
         return Refined(repair(mask, probability, native, clean=clean), mask, probability, code, native)
     noise = noise_of(mask, probability, native)  # of the label itself, whatever the grid of the result
     seen = resample_mask(mask, native, target)
