@@ -54,6 +54,8 @@ class Denoiser(nn.Module):
 class LogitGrid(nn.Module):
     """Stands in for :class:`near_monai.field.OccupancyField`: trilinear lookup in the logits."""
 
+    heads = 1
+
     def features(self, code: Code) -> Code:
         """The logits themselves."""
         return code

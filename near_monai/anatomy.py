@@ -5,7 +5,7 @@ The table is data (``anatomy.yaml``); another organ's table is a file of the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,24 @@ class Structure:
         components: At most so many connected pieces are expected.
         rank: Place in the fusion priority; 1 wins over all others.
         touches: Names of structures of which it has to touch at least one (empty: no rule).
+        near: "Touching" is up to so many mm, at least a voxel.
+        scale: It is refined as if it were this many times smaller: every length in mm of the working space, of the
+            corruption and of the repair is for coronaries, and times this for the structure.
+        tubular: A vessel: it can be torn, and torn-off pieces are joined by tubes.
+        weights: File of the weights that refine it, in the bundle's ``models``.
+        colour: Red, green and blue, 0..255, for viewers.
     """
 
     index: int
     name: str
     components: int
     rank: int
-    touches: tuple[str, ...]
+    touches: tuple[str, ...] = ()
+    near: float = 0.0
+    scale: float = 2.0
+    tubular: bool = False
+    weights: str = "organs.pt"
+    colour: tuple[int, int, int] = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,11 @@ class Anatomy:
         """The structure that label ``index`` stands for, or None if the table does not have it."""
         return next((s for s in self.structures if s.index == index), None)
 
+    def name(self, label: int) -> str:
+        """Name of class ``label``, or its number if the table does not have it."""
+        structure = self.by_index(label)
+        return structure.name if structure else f"class {label}"
+
     def rank(self, label: int) -> int:
         """Place of ``label`` in the fusion priority, 1 = wins over all; labels outside the table share the last."""
         structure = self.by_index(label)
@@ -66,7 +82,7 @@ class Anatomy:
 
 
 def load(path: str | Path) -> Anatomy:
-    """Read a table: a YAML list of mappings with the keys of :class:`Structure`.
+    """Read a table: a YAML list of mappings with the keys of :class:`Structure`; the first four are needed.
 
     Raises:
         NearError: If the file is missing or malformed, an index, name or rank occurs twice, an index is not in 1..255,
@@ -78,9 +94,12 @@ def load(path: str | Path) -> Anatomy:
         structures = tuple(_structure(row) for row in rows)
     except OSError as error:
         raise NearError(f"{path}: no anatomy table there ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, KeyError) as error:
-        keys = ", ".join(field.name for field in fields(Structure))
-        raise NearError(f"{path}: expected a YAML list of mappings with exactly the keys {keys}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as error:
+        keys = [field.name for field in fields(Structure)]
+        raise NearError(
+            f"{path}: expected a YAML list of mappings with the keys {', '.join(keys[:4])} and, if wanted, "
+            f"{', '.join(keys[4:])} ({str(error).splitlines()[0]})"
+        ) from error
     for key in ("index", "name", "rank"):
         values = [getattr(s, key) for s in structures]
         if len(set(values)) < len(values):
@@ -91,13 +110,43 @@ def load(path: str | Path) -> Anatomy:
             raise NearError(f"{path}: index {s.index} of {s.name}; expected 1..255")
         if not names.issuperset(s.touches):
             raise NearError(f"{path}: {s.name} touches {', '.join(s.touches)}; expected names from the same table")
+    if not structures:
+        raise NearError(f"{path}: an empty table; expected at least one structure")
     return Anatomy(structures)
 
 
 def _structure(row: dict[str, Any]) -> Structure:
-    numbers = {key: int(row[key]) for key in ("index", "components", "rank")}
-    return Structure(**{**row, **numbers, "name": str(row["name"]), "touches": tuple(row["touches"])})
+    """One row, its values turned into the types of :class:`Structure`."""
+    turned = {key: _TURN.get(key, str)(value) for key, value in row.items()}
+    structure = Structure(**turned)
+    if structure.components < 1 or structure.near < 0 or not 0 < structure.scale < float("inf"):
+        raise ValueError(f"{structure.name}: components at least 1, near at least 0 and scale above 0")
+    return structure
 
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"tubular: {value!r}; expected true or false")
+    return value
+
+
+def _colour(value: Any) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in value)
+    if not all(0 <= v <= 255 for v in (red, green, blue)):
+        raise ValueError(f"colour: {value!r}; expected three numbers 0..255")
+    return red, green, blue
+
+
+_TURN: dict[str, Callable[[Any], Any]] = {
+    "index": int,
+    "components": int,
+    "rank": int,
+    "touches": tuple,
+    "near": float,
+    "scale": float,
+    "tubular": _flag,
+    "colour": _colour,
+}
 
 HEART = load(Path(__file__).with_name("anatomy.yaml"))
 by_name = HEART.by_name

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from near_monai.anatomy import HEART, Anatomy, Structure, load
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
+from near_monai.changes import in_world as changes_in_world
 from near_monai.cleaning import count_components
 from near_monai.codes import redraw, save_code
+from near_monai.colours import segment_fields, write_tables
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find, in_world
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
-from near_monai.network import NearNetwork
-from near_monai.refinement import refine_mask
-from near_monai.space import WorkingSpace
-from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.refinement import VESSEL, refine_mask
+from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
 from near_monai.version import __version__
 from near_monai.weights import load_network
+from near_monai.whole import Networks, refine_all
 
 RUN_FILE = "run.json"
+#: Every class of the table.
+ALL = "all"
 CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER = "codes", "probability", "bridges"
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0
@@ -42,13 +47,17 @@ class Options:
     """How to refine files.
 
     Attributes:
-        label: class index, ``"fg"`` (everything above 0 as one tree) or ``"auto"`` (the only class, else coronary).
-        weights: weights file, ``None`` for the shipped ones.
+        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else coronary) or
+            ``"all"`` (every class of the table, fused).
+        weights: weights file, ``None`` for the shipped ones; with ``"all"`` one function of all structures.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
         save_codes: also write z of every case.
         save_probability: also write F on the output grid.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        table: anatomy table, ``None`` for the heart's.
+        structure: what the class is, by its name in the table. ``None``: in a map of several classes the table's row of
+            that number, in a map of one class a coronary tree, whatever its number.
     """
 
     label: int | str = AUTO
@@ -58,6 +67,8 @@ class Options:
     save_codes: bool = False
     save_probability: bool = False
     clean: bool = True
+    table: str | None = None
+    structure: str | None = None
 
 
 def refine_files(source: str | Path, output: str | Path, options: Options, quiet: bool = False) -> dict[str, Any]:
@@ -80,7 +91,9 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
     cases = find_cases(source)
     output = Path(output)
     _check_output(output, cases)
-    network, space = load_network(options.weights, options.device)
+    networks = lru_cache(lambda weights: load_network(weights, options.device))
+    anatomy = load(options.table) if options.table else HEART
+    network, _ = networks(options.weights)
     run: dict[str, Any] = {
         "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,11 +103,16 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
         "cases": [],
     }
     write_json(output / RUN_FILE, run)
+    if options.label == ALL:
+        write_tables(output, anatomy)
     for case in tqdm(cases, desc="refine", unit="case", disable=quiet):
         start = time.perf_counter()
         row: dict[str, Any] = {"name": case.name, "status": "failed"}
         try:
-            row.update(_refine_file(case, output, options, network, space), status="done")
+            if options.label == ALL:
+                row.update(_refine_whole(case, output, options, networks, anatomy), status="done")
+            else:
+                row.update(_refine_file(case, output, options, networks, anatomy), status="done")
         except NearError as error:
             row["message"] = str(error)
         except Exception as error:  # whatever it is: one bad case does not stop the others
@@ -109,19 +127,19 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
     return run
 
 
-def _refine_file(
-    case: Case, output: Path, options: Options, network: NearNetwork, space: WorkingSpace
-) -> dict[str, Any]:
-    """Refine one file; returns the figures of its row."""
+def _refine_file(case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy) -> dict[str, Any]:
+    """Refine one class of a file; returns the figures of its row."""
     file = read_label(case.label)
     label = choose_label(file.array, options.label, str(case.label))
     mask = mask_of(file.array, label)
+    structure = _structure(file.array, label, options.structure, anatomy)
+    network, space = networks(options.weights or structure.weights)
     target = file.grid
     if options.resolution:
         target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
     affine = target.affine_from(file.affine, file.grid) if options.resolution else None
-    result = refine_mask(mask, file.grid, network, space, target, options.clean)
-    fused = put_back(file.array, file.grid, result.repaired.mask, target, label)
+    result = refine_mask(mask, file.grid, network, space, target, options.clean, structure)
+    fused = put_back(file.array, file.grid, result.repaired.mask, target, label, anatomy)
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
     repaired = result.repaired.within(after)
     findings = find(result.label, repaired, result.probability, target)
@@ -148,7 +166,35 @@ def _refine_file(
         "margin": round(repaired.margin, 6),
         "bridges": [asdict(bridge) for bridge in repaired.bridges],
         "findings": in_world(findings, target, file.affine if affine is None else affine),
-        "warnings": warnings_for(mask, file.grid, after, target, repaired.noise_mm),
+        "structure": structure.name,
+        "warnings": warnings_for(mask, file.grid, after, target, repaired.noise_mm) if structure is VESSEL else [],
+    }
+
+
+def _structure(array: np.ndarray, label: int | str, name: str | None, anatomy: Anatomy) -> Structure:
+    """What class ``label`` of a map is taken for, see :class:`Options`."""
+    if name is not None:
+        return anatomy.by_name(name)
+    if label == FOREGROUND or not np.any((array != 0) & (array != label)):
+        return VESSEL
+    structure = anatomy.by_index(int(label))
+    if structure is None:
+        raise NearError(f"label {label} is not in the anatomy table; say what it is with --structure, or give a table")
+    return structure
+
+
+def _refine_whole(case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy) -> dict[str, Any]:
+    """Refine every class of a file; returns the figures of its row."""
+    file = read_label(case.label)
+    whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
+    write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
+    return {
+        "structures": whole.rows,
+        "rules_broken_before": whole.rules_before,
+        "rules_broken_after": len(whole.flagged),
+        "changes": changes_in_world(whole.changes, file.grid, file.affine),
+        "flagged": changes_in_world(whole.flagged, file.grid, file.affine),
+        "warnings": [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 

@@ -20,6 +20,7 @@ app = typer.Typer(
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
+Table = Annotated[Path | None, typer.Option(help="Anatomy table (YAML); the heart's if not given.")]
 LabelOption = Annotated[str, typer.Option(help="Class to work on: a number, fg (everything above 0), or auto.")]
 
 
@@ -34,19 +35,40 @@ def refine(
     save_codes: Annotated[bool, typer.Option("--save-codes", help="Also write z of every case.")] = False,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Also write F on the grid.")] = False,
     no_clean: Annotated[bool, typer.Option("--no-clean", help="Neither join nor drop pieces.")] = False,
+    structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
+    all_labels: Annotated[bool, typer.Option("--all-labels", help="Refine and fuse every class of the table.")] = False,
+    table: Table = None,
     quiet: Quiet = False,
 ) -> None:
     """Refine label maps: same names, grid and header, uint8, and a run.json."""
     from near_monai.batch import Options, refine_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
-    options = Options(_label(label), weights, device, cube, save_codes, save_probability, not no_clean)
+    which = _label(label)
+    if all_labels:
+        if which != "auto" or cube or save_codes or save_probability or no_clean or structure:
+            raise typer.BadParameter("goes with --weights, --table and --device only", param_hint="--all-labels")
+        which = "all"
+    options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
     run = refine_files(source, output, options, quiet)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
         raise NearError(
             f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json"
         )
+
+
+@app.command()
+def fuse(
+    refined: Annotated[list[Path], typer.Argument(metavar="REFINED_DIR...", help="Folders of label maps.")],
+    output: Output,
+    table: Table = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fuse refined classes to one map per case: overlaps, slits and the rules of the anatomy table."""
+    from near_monai.fuse import fuse_folders
+
+    fuse_folders(refined, output, table, quiet)
 
 
 @app.command()
@@ -98,12 +120,14 @@ def phantom(
     number: Annotated[int, typer.Option("-n", min=1, help="Number of trees.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same trees.")] = 0,
     noise: Annotated[str, typer.Option(help="none, mild, moderate, severe, or a number from 0 to 1.5.")] = "moderate",
+    hearts: Annotated[bool, typer.Option("--hearts", help="Whole hearts of ten classes.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a data set of generated coronary trees: labelsTr (noisy), truthTr, dataset.json."""
-    from near_monai.sources import write_phantoms
+    """Make a data set of generated coronary trees or hearts: labelsTr (noisy), truthTr, dataset.json."""
+    from near_monai.heart_sources import write_hearts
+    from near_monai.sources import parse_level, write_phantoms
 
-    write_phantoms(output, number, seed, noise, quiet)
+    (write_hearts if hearts else write_phantoms)(output, number, seed, parse_level(noise), quiet)
 
 
 @app.command()
@@ -118,6 +142,10 @@ def prepare(
     from near_monai.prepare import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _label(text: str) -> int | str:

@@ -45,26 +45,51 @@ def coronary_tree(rng: Generator, label: int = CORONARY, wall: float = 0.4) -> P
         A phantom with the single part "coronary arteries", whose shape is a :class:`RoundCones`. The two trees do
         not touch each other, and branches meet only where they fork.
     """
+    tree = grow_tree(rng, wall)
+    return Phantom((Part("coronary arteries", label, tree.cones(random_pose(rng))),))
+
+
+def grow_tree(rng: Generator, wall: float = 0.4) -> CoronaryTree:
+    """A left and a right tree on a random heart, in the heart's own frame; arguments as for :func:`coronary_tree`."""
     heart = random_heart(rng)
     size = 0.91 if rng.random() < 0.5 else 1.0  # women's arteries are 9 % thinner
-    tree = _Tree(rng, heart, size, rng.uniform(0, 2 * wall))
+    tree = CoronaryTree(rng, heart, size, rng.uniform(0, 2 * wall))
     left_dominant = bool(rng.random() < 0.15)
     tree.grow_trunks(left_dominant)
     tree.grow_left()
     tree.grow_right()
-    pose = Rotation.from_quat(rng.normal(size=4)).as_matrix() * [rng.choice([-1.0, 1.0]), 1.0, 1.0]
-    return Phantom((Part("coronary arteries", label, _round_cones(list(tree.branches.values()), pose)),))
+    return tree
+
+
+def random_pose(rng: Generator) -> FloatArray:
+    """A random rotation, mirrored every other time: ``(3, 3)``."""
+    pose: FloatArray = Rotation.from_quat(rng.normal(size=4)).as_matrix() * [rng.choice([-1.0, 1.0]), 1.0, 1.0]
+    return pose
 
 
 @dataclass
-class _Tree:
-    """Both trees while they grow; a branch that would touch another one is tried again, shortened or left out."""
+class CoronaryTree:
+    """Both trees while they grow; a branch that would touch another one is tried again, shortened or left out.
+
+    Attributes:
+        rng: source of all randomness.
+        heart: the surface that they lie on.
+        size: factor of all calibres.
+        wall: mm that annotations are drawn outside the lumen.
+        branches: what has grown, by name.
+        root: centre of the aortic root, ``(3,)`` mm.
+    """
 
     rng: Generator
     heart: Heart
     size: float
     wall: float
     branches: dict[str, Branch] = field(default_factory=dict)
+    root: FloatArray = field(default_factory=lambda: np.zeros(3))
+
+    def cones(self, pose: FloatArray) -> RoundCones:
+        """The trees as round cones, in the frame turned by ``pose (3, 3)``."""
+        return _round_cones(list(self.branches.values()), pose)
 
     def grow_trunks(self, left_dominant: bool) -> None:
         """Left main (LM), LAD, LCX and RCA."""
@@ -79,9 +104,9 @@ class _Tree:
         outward = Rotation.from_euler("z", rng.normal(15, 12), degrees=True).apply(unit_vector(fork * [1, 1, 0]))
         tilt = np.array([0, 0, rng.normal(0, 0.15)])
         left_ostium = fork - np.clip(rng.normal(8.5, 1.4), 6, 11.6) * unit_vector(outward + tilt)
-        root = left_ostium - rng.normal(14, 1.2) * outward
+        self.root = left_ostium - rng.normal(14, 1.2) * outward
         right = Rotation.from_euler("z", rng.normal(-125, 12), degrees=True).apply(outward)
-        right_ostium = root + rng.normal(14, 1.2) * right + [0, 0, rng.normal(-2, 2)]
+        right_ostium = self.root + rng.normal(14, 1.2) * right + [0, 0, rng.normal(-2, 2)]
 
         main = bore(4.5, 0.5)
         line = resample(np.linspace(left_ostium, fork, 4))

@@ -60,15 +60,17 @@ class CorruptLabel(Randomizable):
         level: 0 (unchanged) to 1.5, or a name from :data:`NOISE_LEVELS`.
         errors: ``"all"``, or only ``"systematic"`` ones (wrong calibre, staircases: the whole label is wrong in one
             way) or only ``"random"`` ones (everything else).
+        tubular: the structure is a vessel; others are not torn and lose no tips.
 
     Raises:
         NearError: unknown name, or a level outside [0, 1.5].
     """
 
-    def __init__(self, level: float | str = "moderate", errors: str = "all") -> None:
+    def __init__(self, level: float | str = "moderate", errors: str = "all", tubular: bool = True) -> None:
         if errors not in ("all", "random", "systematic"):
             raise NearError(f"errors {errors!r} are unknown: use all, random or systematic")
         self.errors = errors
+        self.tubular = tubular
         if isinstance(level, str) and level not in NOISE_LEVELS:
             raise NearError(f"noise level {level!r} is unknown: use one of {', '.join(NOISE_LEVELS)} or a number")
         self.level = NOISE_LEVELS[level] if isinstance(level, str) else float(level)
@@ -114,6 +116,8 @@ class CorruptLabel(Randomizable):
             steps.append(Staircase())
         if self.R.random_sample() < 0.3 * self.level:
             steps.append(HoleAndSpeck(0.03 * strength()))
+        if not self.tubular:
+            steps = [step for step in steps if not isinstance(step, LostTip | Gap)]
         if self.errors == "all":
             return steps
         return [step for step in steps if isinstance(step, SYSTEMATIC) == (self.errors == "systematic")]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.data import Dataset
 from monai.transforms import Randomizable
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
@@ -21,20 +21,47 @@ from near_monai.space import WorkingSpace
 
 
 @dataclass(frozen=True)
+class Channel:
+    """How one structure of a training case is corrupted.
+
+    Attributes:
+        tubular: it is a vessel, see :class:`near_monai.corruption.CorruptLabel`.
+        scale: errors are so many times larger than those of a coronary.
+    """
+
+    tubular: bool = True
+    scale: float = 1.0
+
+    def corrupt(
+        self, field: NDArray[np.float32], spacing: ArrayLike, level: float, rng: np.random.RandomState
+    ) -> NDArray[np.bool_]:
+        """Noisy mask of ``field`` ``(X, Y, Z)``, in mm, right to 3 mm times the scale."""
+        corruption = CorruptLabel(level, tubular=self.tubular)
+        corruption.set_random_state(state=rng)
+        if self.scale == 1.0:
+            return corruption(field, spacing)
+        return corruption(field / np.float32(self.scale), np.asarray(spacing) / self.scale)
+
+
+@dataclass(frozen=True)
 class TrainingCase:
-    """One training shape: its signed distance on the working grid.
+    """One training case: signed distances on the working grid, of one structure or of several that fit together.
 
     Attributes:
         name: case name.
-        distance: ``(D, H, W)`` float16, mm, negative inside, truncated.
+        distance: ``(C, D, H, W)`` float16, mm, negative inside, truncated; one channel per structure.
         grid: the isotropic working grid.
         affine: 4 x 4 world affine of that grid.
+        channels: what is known of every channel.
+        order: the channels by fusion priority, winner first.
     """
 
     name: str
     distance: torch.Tensor
     grid: Grid
     affine: NDArray[np.float64]
+    channels: tuple[Channel, ...] = (Channel(),)
+    order: tuple[int, ...] = (0,)
 
 
 class PointDataset(Dataset, Randomizable):
@@ -89,7 +116,10 @@ class PointDataset(Dataset, Randomizable):
         self.epoch = 1
         # a window shows a stretch of vessel: centres are drawn from the surface, which counts thin vessels more evenly
         # than the volume does
-        self.centres = [torch.nonzero(case.distance.abs() < space.spacing / 2).to(torch.int16) for case in data]
+        self.centres = [
+            [torch.nonzero(channel.abs() < space.spacing / 2).to(torch.int16) for channel in case.distance]
+            for case in data
+        ]
 
     def __len__(self) -> int:
         return self.length
@@ -103,57 +133,63 @@ class PointDataset(Dataset, Randomizable):
         self.set_random_state(seed=int(np.random.SeedSequence((self.seed, self.epoch, data)).generate_state(1)[0]))
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """Item ``index``: `image` ``(1, n, n, n)`` or case index, `points` ``(N, 3)``, `label` ``(2, N)``."""
+        """Item ``index``: `image` ``(C, n, n, n)`` or case index, `points` ``(N, 3)``, `label` ``(C + 1, N)``."""
         self.randomize(index)
         share = band_share(self.epoch, self.curriculum)
         if self.window is None:
             number = index % len(self.data)
             points, label = draw_points(self.data[number].distance, self.points, share, self.band_mm, self.R)
             return {"image": number, "points": points, "label": label}
-        clean = self._clean_window()
+        number = int(self.R.randint(len(self.data)))
+        clean = self._clean_window(number)
         pad = self._pad
-        inner = clean[pad:-pad, pad:-pad, pad:-pad]
+        inner = clean[:, pad:-pad, pad:-pad, pad:-pad]
         # without context on one side a code cannot know: points keep away from the faces of the window
         points, label = draw_points(inner, self.points, share, self.band_mm, self.R, inner=0.8)
-        return {"image": self._see(clean), "points": points, "label": label}
+        return {"image": self._see(clean, self.data[number]), "points": points, "label": label}
 
     @property
     def _pad(self) -> int:
         """Voxels around a window that its distances need to be right up to the truncation."""
         return int(np.ceil(self.space.truncate / self.space.spacing))
 
-    def _clean_window(self) -> torch.Tensor:
-        """A padded window of a random case, randomly turned and mirrored; ``(n, n, n)`` distances in mm."""
-        number = int(self.R.randint(len(self.data)))
-        distance, centres = self.data[number].distance, self.centres[number]
+    def _clean_window(self, number: int) -> torch.Tensor:
+        """A padded window of case ``number``, randomly turned and mirrored; ``(C, n, n, n)`` distances in mm."""
+        distance = self.data[number].distance
+        seen = [centres for centres in self.centres[number] if len(centres)]
+        # every structure is the middle of as many windows, however small it is
+        centres = seen[self.R.randint(len(seen))] if len(seen) > 1 else seen[0]
         size = (self.window or 0) + 2 * self._pad
         centre = centres[self.R.randint(len(centres))].numpy()
         start = centre - size // 2 + self.R.randint(-size // 6, size // 6 + 1, 3)
-        low, high = np.maximum(start, 0), np.minimum(start + size, distance.shape)
-        window = torch.full((size,) * 3, self.space.truncate)
+        low, high = np.maximum(start, 0), np.minimum(start + size, distance.shape[1:])
+        window = torch.full((len(distance), size, size, size), self.space.truncate)
         there = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-        window[there] = distance[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].float()
-        noise = smooth_noise(self.R, window.shape, (self.space.spacing,) * 3, 1.0)
+        window[:, *there] = distance[:, *(slice(a, b) for a, b in zip(low, high, strict=True))].float()
+        noise = smooth_noise(self.R, window.shape[1:], (self.space.spacing,) * 3, 1.0)
         window += self.R.uniform(0, self.texture_mm) * torch.from_numpy(noise)
-        window = window.permute(*self.R.permutation(3).tolist())
-        return window.flip([axis for axis in range(3) if self.R.rand() < 0.5])
+        window = window.permute(0, *(1 + self.R.permutation(3)).tolist())
+        return window.flip([1 + axis for axis in range(3) if self.R.rand() < 0.5])
 
-    def _see(self, clean: torch.Tensor) -> torch.Tensor:
+    def _see(self, clean: torch.Tensor, case: TrainingCase) -> torch.Tensor:
         """What the network sees of a padded window: corrupted on a random scanner grid, back on the working grid."""
-        patch = Grid.of(clean.shape, (self.space.spacing,) * 3)
+        patch = Grid.of(clean.shape[1:], (self.space.spacing,) * 3)
         native = self._scanner_grid(patch)
-        field = sample_axes(clean[None, None], native.axes_in(patch))[0, 0].numpy()
+        fields = sample_axes(clean[None], native.axes_in(patch))[0].numpy()
         level = 0.0 if self.R.rand() < self.clean_share else self.R.uniform(0, self.max_level)
-        corrupt = CorruptLabel(level)
-        corrupt.set_random_state(state=self.R)
-        mask = corrupt(field, native.spacing)
-        distance = torch.as_tensor(signed_distance(mask, native.spacing, self.space.truncate))
+        taken = np.zeros(native.shape, bool)
+        distance = torch.empty(fields.shape)
+        for channel in case.order:  # label maps do not overlap: the first in the priority keeps its voxels
+            mask = case.channels[channel].corrupt(fields[channel], native.spacing, level, self.R) & ~taken
+            taken |= mask
+            distance[channel] = torch.as_tensor(signed_distance(mask, native.spacing, self.space.truncate))
         inner = patch.crop([self._pad] * 3, (self.window or 0,) * 3)
-        return self.space.image(sample_axes(distance[None, None], inner.axes_in(native))[0])
+        return self.space.image(sample_axes(distance[None], inner.axes_in(native))[0])
 
     def _scanner_grid(self, patch: Grid) -> Grid:
         """A grid over ``patch`` with voxel sizes as scanners and public label sets have them."""
-        in_plane, slices = np.exp(self.R.uniform(np.log(0.3), np.log(0.8), 2))
+        # 0.3 to 0.8 mm on a working grid of 0.5 mm
+        in_plane, slices = self.space.spacing * np.exp(self.R.uniform(np.log(0.6), np.log(1.6), 2))
         spacing = np.full(3, in_plane)
         spacing[self.R.randint(3)] = slices
         extent = np.asarray(patch.shape) * patch.spacing

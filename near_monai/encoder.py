@@ -37,6 +37,7 @@ class CodeEncoder(nn.Module):
             one entry only the coarse code is made.
         channels: widths at one cell per 2 and per 4 voxels.
         dilations: one residual block each at the coarse scale.
+        structures: channels of the image, one signed distance per structure.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class CodeEncoder(nn.Module):
         code_channels: Sequence[int] = (16, 8),
         channels: Sequence[int] = (24, 64),
         dilations: Sequence[int] = (1, 2, 1),
+        structures: int = 1,
     ) -> None:
         super().__init__()
         fine, coarse = channels
         self.fold = nn.Sequential(
-            convolution(8, fine),
+            convolution(8 * structures, fine),
             convolution(fine, fine),
         )
         self.down = convolution(fine, coarse, stride=2)
@@ -64,7 +66,7 @@ class CodeEncoder(nn.Module):
         """Encode ``image``.
 
         Args:
-            image: ``(B, 1, D, H, W)``, as :meth:`near_monai.space.WorkingSpace.image` makes it, in [0, 1];
+            image: ``(B, structures, D, H, W)``, as :meth:`near_monai.space.WorkingSpace.image` makes it, in [0, 1];
                 sides are multiples of 4.
 
         Returns:
@@ -80,7 +82,7 @@ class CodeEncoder(nn.Module):
 
 
 def _fold(image: torch.Tensor) -> torch.Tensor:
-    """``(B, 1, D, H, W)`` to ``(B, 8, D/2, H/2, W/2)``: space to depth."""
-    b, _, d, h, w = image.shape
-    parts = image.reshape(b, d // 2, 2, h // 2, 2, w // 2, 2)
-    return parts.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, 8, d // 2, h // 2, w // 2)
+    """``(B, C, D, H, W)`` to ``(B, 8 C, D/2, H/2, W/2)``: space to depth."""
+    b, c, d, h, w = image.shape
+    parts = image.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2)
+    return parts.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, d // 2, h // 2, w // 2)

@@ -32,9 +32,12 @@ class PointwiseMLP(nn.Module):
         hidden: widths of the hidden layers.
         skip_at: index of the hidden layer that also sees the input again; ``None`` for no skip.
         output_bias: start value of the last bias; -4.6 starts at an occupancy of 1 %.
+        heads: number of outputs.
     """
 
-    def __init__(self, in_channels: int, hidden: Sequence[int], skip_at: int | None, output_bias: float) -> None:
+    def __init__(
+        self, in_channels: int, hidden: Sequence[int], skip_at: int | None, output_bias: float, heads: int = 1
+    ) -> None:
         super().__init__()
         self.skip_at = -1 if skip_at is None else skip_at
         self.layers = nn.ModuleList()
@@ -42,11 +45,11 @@ class PointwiseMLP(nn.Module):
         for index, out in enumerate(hidden):
             self.layers.append(nn.Linear(width + (in_channels if index == self.skip_at else 0), out))
             width = out
-        self.last = nn.Linear(width, 1)
+        self.last = nn.Linear(width, heads)
         nn.init.constant_(self.last.bias, output_bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., in_channels)`` to logits ``(..., 1)``."""
+        """``(..., in_channels)`` to logits ``(..., heads)``."""
         hidden = x
         for index, layer in enumerate(self.layers):
             if index == self.skip_at:
@@ -70,6 +73,7 @@ class OccupancyField(nn.Module):
         norm: normalisation of the decoder's convolutions, as MONAI names it. ``"batch"`` keeps F local when it is
             evaluated (a window gives what the whole gives); ``("group", ...)`` suits a batch of one.
         output_bias: start value of the last bias.
+        heads: structures that F knows, one logit each.
         chunk: points are evaluated in chunks of this many, recomputed in the backward pass, so that memory stays flat.
     """
 
@@ -83,10 +87,12 @@ class OccupancyField(nn.Module):
         coordinates: bool = False,
         norm: Norm = "batch",
         output_bias: float = -4.6,
+        heads: int = 1,
         chunk: int = 65536,
     ) -> None:
         super().__init__()
         self.coordinates = coordinates
+        self.heads = heads
         self.chunk = chunk
         self.levels = nn.ModuleList()
         self.ups = nn.ModuleList()
@@ -105,7 +111,7 @@ class OccupancyField(nn.Module):
             )
             width = out
         in_channels = sum(level_channels) + (3 if coordinates else 0)
-        self.mlp = PointwiseMLP(in_channels, hidden, skip_at, output_bias)
+        self.mlp = PointwiseMLP(in_channels, hidden, skip_at, output_bias, heads)
 
     def features(self, code: Code) -> Code:
         """Decode ``code`` once; the result answers any number of points."""
@@ -120,14 +126,14 @@ class OccupancyField(nn.Module):
         return tuple(maps)
 
     def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:
-        """Logits ``(B, 1, N)`` at normalised ``points`` ``(B, N, 3)`` from decoded ``features``."""
+        """Logits ``(B, heads, N)`` at normalised ``points`` ``(B, N, 3)`` from decoded ``features``."""
         found = [sample(level, points) for level in features]
         if self.coordinates:
             found.append(points.transpose(1, 2))
         return self.mlp(torch.cat(found, 1).transpose(1, 2)).transpose(1, 2)
 
     def on_axes(self, features: Code, axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Logits ``(B, 1, I, J, K)`` on the regular grid of normalised ``axes``: equals :meth:`at`, much faster."""
+        """Logits ``(B, heads, I, J, K)`` on the regular grid of normalised ``axes``: equals :meth:`at`, much faster."""
         found = [sample_axes(level, axes) for level in features]
         if self.coordinates:
             lines = torch.stack(torch.meshgrid(*axes, indexing="ij")).to(found[0])
@@ -147,7 +153,7 @@ class OccupancyField(nn.Module):
             points: ``(B, N, 3)`` normalised positions in the box that the code spans.
 
         Returns:
-            ``(B, 1, N)`` logits.
+            ``(B, heads, N)`` logits.
         """
         features = self.features(code)
         if points.shape[1] <= self.chunk:

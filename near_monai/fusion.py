@@ -6,13 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from near_monai.anatomy import HEART
+from near_monai.anatomy import HEART, Anatomy
 from near_monai.coords import Grid
 from near_monai.transforms import FOREGROUND
 
 
 def put_back(
-    original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid, label: int | str
+    original: NDArray[np.uint8],
+    native: Grid,
+    refined: NDArray[np.bool_],
+    target: Grid,
+    label: int | str,
+    anatomy: Anatomy = HEART,
 ) -> NDArray[np.uint8]:
     """A refined mask as a label map.
 
@@ -22,6 +27,7 @@ def put_back(
         refined: the refined mask on ``target``.
         target: grid of the result, in the same mm frame.
         label: the class that was refined, or ``"fg"``.
+        anatomy: table of the fusion priority.
 
     Returns:
         uint8 on ``target``. On the original grid the class replaces its old self in ``original``; on another grid the
@@ -30,11 +36,13 @@ def put_back(
     if label == FOREGROUND:
         return spread_labels(original, native, refined, target)
     if target == native:
-        return replace_class(original, refined, int(label))
+        return replace_class(original, refined, int(label), anatomy)
     return refined.astype(np.uint8) * np.uint8(label)
 
 
-def replace_class(original: NDArray[np.uint8], refined: NDArray[np.bool_], label: int) -> NDArray[np.uint8]:
+def replace_class(
+    original: NDArray[np.uint8], refined: NDArray[np.bool_], label: int, anatomy: Anatomy = HEART
+) -> NDArray[np.uint8]:
     """Class ``label`` of ``original`` becomes ``refined``; other classes change only where they lose a voxel to it.
 
     Removed voxels become background. An added voxel that belongs to another class is taken over if ``label`` comes
@@ -42,7 +50,7 @@ def replace_class(original: NDArray[np.uint8], refined: NDArray[np.bool_], label
     """
     fused = original.copy()
     fused[(original == label) & ~refined] = 0
-    others = [s.index for s in HEART.structures if s.rank > HEART.rank(label)]
+    others = [s.index for s in anatomy.structures if s.rank > anatomy.rank(label)]
     yields = np.zeros(256, bool)
     yields[[0, label, *others]] = True
     fused[refined & yields[original]] = label

@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
 from near_monai.boxes import Box, box_of, crop_box
@@ -54,21 +54,23 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     """z of a label.
 
     Args:
-        mask: ``(X, Y, Z)``, at least one voxel set.
+        mask: ``(X, Y, Z)``, or ``(C, X, Y, Z)`` for a network of C structures; at least one voxel set.
         native: the grid of ``mask``.
         network: trained network with an encoder.
         space: the working space it was trained in.
     """
     device = _device(network)
-    box = box_of(mask)
-    near = crop_box(mask, native.spacing, space.truncate + max(native.spacing))
-    distance = torch.as_tensor(signed_distance(mask[near.slices()], native.spacing, space.truncate))[None, None]
-    near_grid = near.grid(native)
+    masks = mask.reshape(-1, *native.shape)
+    union = np.asarray(masks.any(0))
+    box = box_of(union)
+    near = crop_box(union, native.spacing, space.truncate + max(native.spacing))
+    near_grid, cut = near.grid(native), near.slices()
+    distance = torch.as_tensor(np.stack([signed_distance(m[cut], native.spacing, space.truncate) for m in masks]))[None]
     grid = working_grid(box, native, space.spacing, space.margin)
-    blocks = active_blocks(near_grid.to_mm(np.argwhere(mask[near.slices()])), grid, space.margin)
+    blocks = active_blocks(near_grid.to_mm(np.argwhere(union[cut])), grid, space.margin)
 
     # what no window overwrites is empty space, whose code repeats from block to block
-    empty = network.source(torch.zeros(1, 1, BLOCK, BLOCK, BLOCK, device=device))
+    empty = network.source(torch.zeros(1, len(masks), BLOCK, BLOCK, BLOCK, device=device))
     codes = [part[0].half().cpu().repeat(1, *(n // BLOCK for n in grid.shape)) for part in empty]
     for core in windows(blocks, WINDOW):
         window = core.grow(ENCODER_HALO, grid.shape)
@@ -81,17 +83,25 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     return CaseCode(tuple(codes), grid, blocks, native)
 
 
-@torch.no_grad()
 def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
     """Occupancy probability of a case at the voxel centres of ``target``, a grid in the case's mm frame.
 
     Returns:
         float32 ``target.shape``, in [0, 1]; 0 away from the label.
     """
+    probability: NDArray[np.float32] = decode_all(case, field, target)[0]
+    return probability
+
+
+@torch.no_grad()
+def decode_all(
+    case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike = np.float32
+) -> NDArray[np.floating]:
+    """:func:`decode` for every structure that the field knows: ``(heads, X, Y, Z)`` of ``dtype``."""
     if case.blocks is None:
         return _decode_whole(case, field, target)
     device = _device(field)
-    probability = np.zeros(target.shape, np.float32)
+    probability = np.zeros((field.heads, *target.shape), dtype)
     for core in windows(case.blocks, WINDOW):
         window = core.grow(DECODER_HALO, case.grid.shape)
         factors = [case.grid.shape[0] // code.shape[1] for code in case.codes]
@@ -108,17 +118,17 @@ def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.fl
             around = patch.grow(4, case.grid.shape)
             parts = tuple(f[(..., *around.within(window).slices(window.shape[0] // f.shape[2]))] for f in features)
             axes = there.grid(target).axes_in(around.grid(case.grid))
-            probability[there.slices()] = field.on_axes(parts, axes)[0, 0].sigmoid().cpu().numpy()
+            probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
     return probability
 
 
-def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
+def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.floating]:
     """A global code: every voxel of ``target`` is asked, a few planes at a time so that memory stays flat."""
     device = _device(field)
     features = field.features(tuple(code[None].float().to(device) for code in case.codes))
     i, j, k = target.axes_in(case.grid)
-    planes = [field.on_axes(features, (part, j, k))[0, 0].sigmoid().cpu().numpy() for part in i.split(4)]
-    return np.concatenate(planes)
+    planes = [field.on_axes(features, (part, j, k))[0].sigmoid().cpu().numpy() for part in i.split(4)]
+    return np.concatenate(planes, axis=1)
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -150,20 +160,21 @@ class NearInferer(Inferer):
         """Refine ``inputs``.
 
         Args:
-            inputs: ``(1, 1, X, Y, Z)`` mask; voxel sizes come from its affine (a MetaTensor), else they are 1 mm.
+            inputs: ``(1, C, X, Y, Z)`` masks of C structures; voxel sizes come from the affine (a MetaTensor), else
+                they are 1 mm.
             network: the network.
 
         Returns:
-            ``(1, 1, X, Y, Z)`` float32 probability.
+            ``(1, heads, X, Y, Z)`` float32 probability.
         """
         spacing = spacing_of(inputs.affine.reshape(-1, 4, 4)[0].cpu()) if isinstance(inputs, MetaTensor) else (1.0,) * 3
         native = Grid.of(inputs.shape[2:], spacing)
-        mask = np.asarray(inputs[0, 0].cpu()) > 0
-        probability = np.zeros(native.shape, np.float32)
+        mask = np.asarray(inputs[0].cpu()) > 0
+        module = getattr(network, "module", network)
+        probability = np.zeros((module.field.heads, *native.shape), np.float32)
         if mask.any():
-            module = getattr(network, "module", network)
-            probability = decode(encode(mask, native, module, self.space), module.field, native)
-        return convert_to_dst_type(probability[None, None], inputs, dtype=torch.float32)[0]
+            probability = decode_all(encode(mask, native, module, self.space), module.field, native)
+        return convert_to_dst_type(probability[None], inputs, dtype=torch.float32)[0]
 
 
 class TableInferer(Inferer):

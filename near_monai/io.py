@@ -110,7 +110,13 @@ def read_volume(path: str | Path) -> LabelMap:
     return LabelMap.from_array(array.astype(np.float32, order="C"), affine, Path(path), header)
 
 
-def write_label(path: str | Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None = None) -> None:
+def write_label(
+    path: str | Path,
+    array: NDArray[Any],
+    like: LabelMap,
+    affine: ArrayLike | None = None,
+    names: dict[str, str] | None = None,
+) -> None:
     """Write a label map as uint8, with grid and header of ``like``.
 
     Args:
@@ -119,17 +125,18 @@ def write_label(path: str | Path, array: NDArray[Any], like: LabelMap, affine: A
         like: Where affine and header come from. From NIfTI to NIfTI qform, sform, their codes, units and description
             stay as they are.
         affine: RAS affine (mm) of ``array`` if it lies on another grid than ``like``.
+        names: What else the metadata should say: fields of NRRD and MetaImage files, one JSON comment in NIfTI.
 
     Raises:
         NearError: If the values do not fit uint8, the shape is not that of ``like`` (and no affine is given), the
             target is the file that ``like`` came from, or it cannot be written.
     """
-    _write(Path(path), _as_label(array, path), like, affine)
+    _write(Path(path), _as_label(array, path), like, affine, names or {})
 
 
 def write_volume(path: str | Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None = None) -> None:
     """Write an intensity image (probability, CT) as float32, otherwise as :func:`write_label` does."""
-    _write(Path(path), np.asarray(array, np.float32), like, affine)
+    _write(Path(path), np.asarray(array, np.float32), like, affine, {})
 
 
 def claim_empty(folder: Path) -> None:
@@ -257,7 +264,7 @@ def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
     return array.astype(np.uint8, order="C")
 
 
-def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None) -> None:
+def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None, names: dict[str, str]) -> None:
     suffix = suffix_of(path)
     if not suffix:
         raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
@@ -267,12 +274,14 @@ def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | 
         raise NearError(f"{path}: array of shape {array.shape}; expected {like.array.shape} as in {like.path}")
     with _replacing(path) as temporary:
         if suffix in NIFTI_SUFFIXES:
-            _write_nifti(temporary, array, like, affine)
+            _write_nifti(temporary, array, like, affine, names)
         else:
-            _write_itk(temporary, array, like, like.affine if affine is None else affine)
+            _write_itk(temporary, array, like, like.affine if affine is None else affine, names)
 
 
-def _write_nifti(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None) -> None:
+def _write_nifti(
+    path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None, names: dict[str, str]
+) -> None:
     if isinstance(like.header, nib.Nifti1Header):
         header = like.header.copy()
     else:
@@ -292,10 +301,13 @@ def _write_nifti(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayL
         qform, sform = codes if any(codes) else (1, 1)  # both 0 would lose the affine
         image.set_qform(affine, qform)
         image.set_sform(affine, sform)
+    comment = nib.nifti1.Nifti1Extension("comment", json.dumps(names).encode())
+    if names and comment not in image.header.extensions:
+        image.header.extensions.append(comment)
     image.to_filename(path)
 
 
-def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike) -> None:
+def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike, names: dict[str, str]) -> None:
     import itk
 
     lps = LPS_RAS @ np.asarray(affine, np.float64)
@@ -304,6 +316,6 @@ def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLik
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))
-    for key, value in like.header.items() if isinstance(like.header, dict) else ():
+    for key, value in ((like.header if isinstance(like.header, dict) else {}) | names).items():
         image[key] = value
     itk.imwrite(image, str(path), compression=True)

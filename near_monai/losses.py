@@ -14,7 +14,8 @@ class PointDiceFocalLoss(DiceFocalLoss):
 
     MONAI's :class:`~monai.losses.DiceFocalLoss` knows no weight per point. Here the sums of the Dice loss and the mean
     of the focal loss are weighted; with all weights 1 the value equals MONAI's. The Dice sums run over the batch: a
-    window without vessel would otherwise cost a full 1 however right the prediction is.
+    window without vessel would otherwise cost a full 1 however right the prediction is. With several structures every
+    one counts the same in it, however small it is.
 
     Args:
         lambda_dice: weight of the Dice part.
@@ -29,13 +30,13 @@ class PointDiceFocalLoss(DiceFocalLoss):
         self.per_point = FocalLoss(gamma=gamma, reduction="none")
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Loss of logits ``(B, 1, N)`` against targets ``(B, 2, N)`` (occupancy, weight)."""
+        """Loss of logits ``(B, C, N)`` against targets ``(B, C + 1, N)`` (occupancies, weight)."""
         logits = input.float()
-        occupancy, weight = target[:, :1], target[:, 1:]
+        occupancy, weight = target[:, :-1], target[:, -1:]
         probability = logits.sigmoid()
-        overlap = (weight * probability * occupancy).sum()
-        total = (weight * (probability + occupancy)).sum()
-        dice = 1 - (2 * overlap + self.dice.smooth_nr) / (total + self.dice.smooth_dr)
+        overlap = (weight * probability * occupancy).sum((0, 2))
+        total = (weight * (probability + occupancy)).sum((0, 2))
+        dice = (1 - (2 * overlap + self.dice.smooth_nr) / (total + self.dice.smooth_dr)).mean()
         focal = (self.per_point(logits, occupancy) * weight).mean()
         return self.lambda_dice * dice + self.lambda_focal * focal
 

@@ -28,11 +28,11 @@ class NearNetwork(nn.Module):
         """Occupancy logits of what ``image`` shows.
 
         Args:
-            image: the source's input: ``(B, 1, D, H, W)`` in [0, 1] for an encoder, ``(B,)`` indices for a table.
+            image: the source's input: ``(B, C, D, H, W)`` in [0, 1] for an encoder, ``(B,)`` indices for a table.
             points: ``(B, N, 3)`` normalised positions; ``None`` asks for the voxel centres of ``image``.
 
         Returns:
-            ``(B, 1, N)`` logits, or ``(B, 1, D, H, W)`` without ``points``.
+            ``(B, heads, N)`` logits, or ``(B, heads, D, H, W)`` without ``points``.
         """
         code = self.source(image)
         self.last_code = code

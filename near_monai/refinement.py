@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from near_monai.anatomy import Structure, by_name
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask
 from near_monai.errors import NearError
@@ -20,6 +21,9 @@ from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network
 
+#: What a label is taken for if nothing else is said.
+VESSEL = by_name("coronary")
+
 
 @dataclass(frozen=True)
 class Refined:
@@ -29,7 +33,7 @@ class Refined:
         repaired: the refined mask on ``grid``, and what was done to it.
         label: the label on ``grid``.
         probability: float32, same shape: F on ``grid``.
-        code: z of the case; with F it redraws the probability at any resolution.
+        code: z of the case, in the scale of its structure; with F it redraws the probability at any resolution.
         grid: the grid of the masks, in the mm frame of the label.
     """
 
@@ -47,6 +51,7 @@ def refine_mask(
     space: WorkingSpace,
     target: Grid | None = None,
     clean: bool = True,
+    structure: Structure = VESSEL,
 ) -> Refined:
     """Refine one mask.
 
@@ -57,20 +62,37 @@ def refine_mask(
         space: the working space that it was trained in.
         target: grid of the result, in the mm frame of ``native``; ``None`` for ``native`` itself.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        structure: what it is: its scale, and whether it is a vessel.
 
     Raises:
         NearError: ``target`` is too coarse for the label, or F is not a number somewhere.
     """
-    code = encode(mask, native, network, space)
-    probability = decode(code, network.field, native)
+    small = native.scaled(1 / structure.scale)
+    code = encode(mask, small, network, space)
+    probability = decode(code, network.field, small)
     if target is None or target == native:
-        return Refined(repair(mask, probability, native, clean=clean), mask, probability, code, native)
-    noise = noise_of(mask, probability, native)  # of the label itself, whatever the grid of the result
+        return Refined(
+            repair_scaled(mask, probability, native, structure, clean=clean), mask, probability, code, native
+        )
+    noise = noise_of(mask, probability, small)  # of the label itself, whatever the grid of the result
     seen = resample_mask(mask, native, target)
     if not seen.any():
         raise NearError(f"nothing of the label is left on a grid of {target.shape} voxels: ask for more")
-    probability = decode(code, network.field, target)
-    return Refined(repair(seen, probability, target, noise, clean), seen, probability, code, target)
+    probability = decode(code, network.field, target.scaled(1 / structure.scale))
+    return Refined(repair_scaled(seen, probability, target, structure, noise, clean), seen, probability, code, target)
+
+
+def repair_scaled(
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    grid: Grid,
+    structure: Structure,
+    noise: float | None = None,
+    clean: bool = True,
+) -> Repaired:
+    """:func:`near_monai.repair.repair` in the scale of ``structure``; ``noise`` too, what comes back is in mm."""
+    small = grid.scaled(1 / structure.scale)
+    return repair(mask, probability, small, noise, clean, structure.tubular).scaled(structure.scale)
 
 
 @lru_cache(maxsize=2)

@@ -50,6 +50,11 @@ class Repaired:
     noise_mm: float
     margin: float
 
+    def scaled(self, factor: float) -> Repaired:
+        """The same with every length multiplied by ``factor``."""
+        bridges = [replace(b, gap_mm=b.gap_mm * factor, radius_mm=b.radius_mm * factor) for b in self.bridges]
+        return replace(self, bridges=bridges, noise_mm=self.noise_mm * factor)
+
     def within(self, kept: NDArray[np.bool_]) -> Repaired:
         """What is left if only the voxels of ``kept`` become the structure; bridges that lose their voxels go."""
         bridge_mask = self.bridge_mask & kept
@@ -63,6 +68,7 @@ def repair(
     grid: Grid,
     noise_mm: float | None = None,
     clean: bool = True,
+    tubular: bool = True,
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
@@ -72,6 +78,7 @@ def repair(
         grid: their grid.
         noise_mm: noise of the label if it is known; else :func:`noise_of` it.
         clean: also reconnect and drop small pieces.
+        tubular: it is a vessel, whose torn-off pieces are joined by tubes.
 
     Raises:
         NearError: F is not a number somewhere.
@@ -83,7 +90,7 @@ def repair(
     decided = decide(mask, probability, margin)
     if not clean:
         return Repaired(decided, np.zeros_like(mask), [], noise, margin)
-    bridge_mask, bridges = reconnect(decided, probability, grid)
+    bridge_mask, bridges = reconnect(decided, probability, grid) if tubular else (np.zeros_like(mask), [])
     joined = decided | bridge_mask
     kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
     return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)

@@ -31,35 +31,38 @@ def draw_points(
     """Draw points, their occupancy and their weights from a signed distance.
 
     Args:
-        distance: ``(D, H, W)`` signed distance in mm, negative inside.
+        distance: ``(C, D, H, W)`` signed distances in mm, negative inside; C structures.
         count: number of points.
-        share: share drawn from the band ``|distance| <= band_mm``, in [0, 1]; without a band all points are uniform.
+        share: share drawn from the bands ``|distance| <= band_mm``, in [0, 1], as much from every structure that has
+            one, however small it is; without a band all points are uniform.
         band_mm: half width of the band in mm.
         rng: source of randomness.
         inner: the points stay in this central part of the box, per axis, in (0, 1].
 
     Returns:
-        Normalised points ``(N, 3)`` and targets ``(2, N)``: occupancy (0 or 1) and weight (mean about 1).
+        Normalised points ``(N, 3)`` and targets ``(C + 1, N)``: occupancy (0 or 1) and weight (mean about 1).
     """
-    shape = np.asarray(distance.shape)
+    shape = np.asarray(distance.shape[1:])
     low = np.ceil(shape * (1 - inner) / 2 - 1e-6).astype(int)
     size = shape - 2 * low
     near = distance.abs().le(band_mm).numpy()
-    central = near[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))]
-    band = np.flatnonzero(central)
-    from_band = round(count * share) if len(band) else 0
+    central = near[:, *(slice(a, a + n) for a, n in zip(low, size, strict=True))]
+    bands = [(channel, np.flatnonzero(channel)) for channel in central if channel.any()]
+    each = round(count * share / len(bands)) if bands else 0
 
-    chosen = rng.choice(band, from_band) if from_band else np.empty(0, np.int64)
+    chosen = [rng.choice(band, each) for _, band in bands] if each else [np.empty(0, np.int64)]
+    drawn = np.stack(np.unravel_index(np.concatenate(chosen), tuple(size)), -1)
+    from_band = len(drawn)
     voxel = np.concatenate(
         [
-            np.stack(np.unravel_index(chosen, central.shape), -1) + rng.uniform(-0.5, 0.5, (from_band, 3)),
+            drawn + rng.uniform(-0.5, 0.5, (from_band, 3)),
             rng.uniform(-0.5, size - 0.5, (count - from_band, 3)),
         ]
     )
-    nearest = np.clip(np.round(voxel).astype(int), 0, size - 1)
-    in_band = central[tuple(nearest.T)]
-    actual = from_band / count
-    density = (1 - actual) + actual * in_band * central.size / max(len(band), 1)
+    nearest = tuple(np.clip(np.round(voxel).astype(int), 0, size - 1).T)
+    density = np.full(count, 1 - from_band / count)
+    for channel, band in bands:
+        density += each / count * channel[nearest] * channel.size / len(band)
     points = torch.as_tensor(Grid.of(shape, (1.0,) * 3).normalise(voxel + low), dtype=torch.float32)
-    inside = sample(distance[None, None].float(), points[None])[0, 0] < 0
-    return points, torch.stack([inside.float(), torch.as_tensor(1.0 / density, dtype=torch.float32)])
+    inside = sample(distance[None].float(), points[None])[0] < 0
+    return points, torch.cat([inside.float(), torch.as_tensor(1.0 / density, dtype=torch.float32)[None]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace) -> list[TrainingCa
         tree = coronary_tree(np.random.default_rng((seed, number)))
         grid = tree.grid((space.spacing,) * 3, MARGIN_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
-        cases.append(TrainingCase(f"phantom_{seed}_{number:04d}", distance.half(), grid, np.diag([*grid.spacing, 1.0])))
+        cases.append(
+            TrainingCase(f"phantom_{seed}_{number:04d}", distance.half()[None], grid, np.diag([*grid.spacing, 1.0]))
+        )
     return cases
 
 
@@ -57,7 +60,7 @@ def label_cases(source: str | Path, label: int | str, space: WorkingSpace) -> li
     for case in find_cases(source):
         distance = _run(prepare, {"label": case.label})["label"]
         grid = Grid.of(distance.shape[1:], spacing_of(distance.affine))
-        cases.append(TrainingCase(case.name, distance[0].as_tensor().half(), grid, distance.affine.numpy()))
+        cases.append(TrainingCase(case.name, distance.as_tensor().half(), grid, distance.affine.numpy()))
     return cases
 
 
@@ -143,32 +146,53 @@ def evaluation_items(dataset_dir: str, phantoms: int, seed: int, level: float | 
 def table_items(cases: list[TrainingCase]) -> list[dict[str, Any]]:
     """Validation items of the auto-decoder: `image` (case index), `label` ``(1, D, H, W)`` and `shape` ``(3,)``."""
     return [
-        {"image": number, "label": (case.distance < 0).float()[None], "shape": torch.tensor(case.grid.shape)}
+        {"image": number, "label": (case.distance < 0).float(), "shape": torch.tensor(case.grid.shape)}
         for number, case in enumerate(cases)
     ]
 
 
-def write_phantoms(output: Path, count: int, seed: int, noise: str, quiet: bool = False) -> None:
+def write_phantoms(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:
     """Write a data set of generated trees: ``labelsTr`` (noisy), ``truthTr`` and an MSD ``dataset.json``.
 
     Raises:
         NearError: unknown noise level, or ``output`` is in use.
     """
-    level = parse_level(noise)
+
+    def pairs() -> Iterator[tuple[str, LabelMap, LabelMap]]:
+        for number in tqdm(range(count), desc="phantom", unit="tree", disable=quiet):
+            noisy, truth, grid = phantom_pair(seed, number, level)
+            affine = np.diag([*grid.spacing, 1.0])
+            files = [LabelMap.from_array(mask * np.uint8(CORONARY), affine) for mask in (noisy, truth)]
+            yield f"phantom_{seed}_{number:04d}.nii.gz", files[0], files[1]
+
     CorruptLabel(level)  # refuses an unknown level before anything is made
+    write_set(output, "generated coronary trees", {"coronary": CORONARY}, pairs())
+
+
+def write_set(
+    output: Path, title: str, labels: dict[str, int], pairs: Iterable[tuple[str, LabelMap, LabelMap]]
+) -> None:
+    """Write noisy and true label maps as a data set.
+
+    Args:
+        output: folder to write to.
+        title: name of the set.
+        labels: name to class index.
+        pairs: file name, noisy map and true map of every case.
+
+    Raises:
+        NearError: ``output`` is in use.
+    """
     claim_empty(output)
     names = []
-    for number in tqdm(range(count), desc="phantom", unit="tree", disable=quiet):
-        noisy, truth, grid = phantom_pair(seed, number, level)
-        name = f"phantom_{seed}_{number:04d}.nii.gz"
-        for folder, mask in ((LABEL_FOLDER, noisy), (TRUTH_FOLDER, truth)):
-            file = LabelMap.from_array(mask * np.uint8(CORONARY), np.diag([*grid.spacing, 1.0]))
+    for name, noisy, truth in pairs:
+        for folder, file in ((LABEL_FOLDER, noisy), (TRUTH_FOLDER, truth)):
             write_label(output / folder / name, file.array, file)
         names.append(name)
     description = {
-        "name": "generated coronary trees",
-        "labels": {"background": 0, "coronary": CORONARY},
-        "numTraining": count,
+        "name": title,
+        "labels": {"background": 0, **labels},
+        "numTraining": len(names),
         "file_ending": ".nii.gz",
         "training": [{"label": f"./{LABEL_FOLDER}/{n}", "truth": f"./{TRUTH_FOLDER}/{n}"} for n in names],
     }

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, SpatialCrop
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.anatomy import CORONARY
+from near_monai.anatomy import CORONARY, HEART
 from near_monai.boxes import crop_box
 from near_monai.coords import Grid, sample_axes, spacing_of
 from near_monai.distance import signed_distance
@@ -108,6 +108,19 @@ class PickLabeld(MapTransform):
             array = out[key].numpy()
             mask = mask_of(array, choose_label(array, self.label, str(out[key].meta.get("filename_or_obj", key))))
             out[key] = MetaTensor(torch.as_tensor(mask.astype(np.float32)), meta=out[key].meta)
+        return out
+
+
+class PickStructuresd(MapTransform):
+    """Split a multi-class map into one 0/1 mask per structure of the anatomy table, in its order."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(1, X, Y, Z)`` label maps to ``(C, X, Y, Z)`` float32 masks; structures that are absent are empty."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            array = out[key].numpy()
+            masks = np.concatenate([array == structure.index for structure in HEART.structures])
+            out[key] = MetaTensor(torch.as_tensor(masks.astype(np.float32)), meta=out[key].meta)
         return out
 
 

@@ -38,15 +38,21 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
 
     Args:
         weights: flat state dict (``model.pt``); the ``config.json`` beside it describes the network, else the shipped
-            bundle does. ``None`` for the shipped weights.
+            bundle does. A bare name that is no file here is looked up in the bundle's ``models``; ``None`` is its
+            ``model.pt``.
         device: see :func:`pick_device`.
 
     Raises:
         NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
     """
-    path = bundle_dir() / "models" / "model.pt" if weights is None else Path(weights)
+    path = Path(weights or "model.pt")
+    shipped = bundle_dir() / "models" / path
+    if len(path.parts) == 1 and shipped.is_file() and (weights is None or not path.is_file()):
+        path = shipped
     beside = path.parent / CONFIG_NAME
-    config = beside if beside.is_file() else bundle_dir() / "configs" / "inference.json"
+    named = bundle_dir() / "configs" / f"{path.stem}.json"  # the shipped network of all structures has its own
+    own = named if path == shipped and named.is_file() else bundle_dir() / "configs" / "inference.json"
+    config = beside if beside.is_file() else own
     where = pick_device(device)
     state = read_state(path)
     try:

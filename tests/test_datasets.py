@@ -97,7 +97,7 @@ def test_labels_become_cases_and_phantoms_fill_up(
 def test_test_trees_are_never_training_trees(cases: list[TrainingCase]) -> None:
     trained = cases[0]
     _, truth, grid = phantom_pair(0, 0, 0.0, (SPACE.spacing,) * 3)
-    assert grid.shape != trained.grid.shape or ((trained.distance < 0).numpy() != truth).any()
+    assert grid.shape != trained.grid.shape or ((trained.distance[0] < 0).numpy() != truth).any()
 
 
 def test_phantom_pair_is_reproducible_and_noisy() -> None:

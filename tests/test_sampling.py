@@ -12,7 +12,7 @@ GRID = Grid((20, 30, 24), (0.5, 0.5, 0.5))
 
 def ball(radius: float) -> torch.Tensor:
     i, j, k = np.meshgrid(*GRID.axes_mm(), indexing="ij")
-    return torch.as_tensor(np.sqrt((i - 5) ** 2 + (j - 6) ** 2 + (k - 4) ** 2) - radius)
+    return torch.as_tensor(np.sqrt((i - 5) ** 2 + (j - 6) ** 2 + (k - 4) ** 2) - radius)[None]
 
 
 def test_curriculum_follows_the_epochs() -> None:
@@ -23,7 +23,7 @@ def test_curriculum_follows_the_epochs() -> None:
 def slab() -> torch.Tensor:
     """A tilted slab 2 mm thick: linear near its surfaces, so that interpolation adds nothing."""
     i, j, _ = np.meshgrid(*GRID.axes_mm(), indexing="ij")
-    return torch.as_tensor(np.abs((i - 5) * 0.6 + (j - 6) * 0.8) - 1.0)
+    return torch.as_tensor(np.abs((i - 5) * 0.6 + (j - 6) * 0.8) - 1.0)[None]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -40,7 +40,7 @@ def test_share_of_points_lies_in_the_band() -> None:
     distance = ball(2.0)
     points, _ = draw_points(distance, 10_000, 0.5, 0.5, np.random.RandomState(0))
     voxel = np.round(GRID.to_voxel(GRID.denormalise(points.numpy()))).astype(int)
-    near = distance.abs().numpy()[tuple(voxel.T)] <= 0.5
+    near = distance[0].abs().numpy()[tuple(voxel.T)] <= 0.5
     uniform = (distance.abs() <= 0.5).float().mean().item()
     assert near.mean() == pytest.approx(0.5 + 0.5 * uniform, abs=0.02)
 
@@ -58,8 +58,20 @@ def test_inner_keeps_points_from_the_faces() -> None:
     assert points.abs().max() <= 0.8 + 1e-6
 
 
+def test_every_structure_gets_as_many_band_points_and_one_weight_serves_all() -> None:
+    thick, thin = ball(4.0), ball(1.6)
+    points, target = draw_points(torch.cat([thick, thin]), 100_000, 0.8, 0.4, np.random.RandomState(0))
+    assert target.shape == (3, 100_000)
+    voxel = tuple(np.round(GRID.to_voxel(GRID.denormalise(points.numpy()))).astype(int).T)
+    shares = [(d[0].abs().numpy()[voxel] <= 0.4).mean() for d in (thick, thin)]
+    assert min(shares) > 0.4
+    for row, radius in zip(target[:2], (4.0, 1.6), strict=True):
+        volume = 4 / 3 * np.pi * radius**3 / (np.prod(GRID.shape) * GRID.voxel_volume)
+        assert (row * target[2]).mean().item() == pytest.approx(volume, rel=0.1)
+
+
 def test_empty_shape_gives_uniform_points_with_weight_one() -> None:
-    points, target = draw_points(torch.full((6, 7, 8), 3.0), 100, 0.5, 1.0, np.random.RandomState(0))
+    points, target = draw_points(torch.full((1, 6, 7, 8), 3.0), 100, 0.5, 1.0, np.random.RandomState(0))
     assert points.shape == (100, 3)
     assert target[0].sum() == 0
     torch.testing.assert_close(target[1], torch.ones(100))

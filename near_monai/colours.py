@@ -1,0 +1,49 @@
+"""Names and colours of a label map in the forms that viewers read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from near_monai.anatomy import Anatomy
+from near_monai.io import write_text
+
+SLICER_FILE, ITKSNAP_FILE = "labels.ctbl", "labels.txt"
+
+
+def write_tables(folder: Path, anatomy: Anatomy) -> None:
+    """Write the table as a 3D Slicer colour table (``labels.ctbl``) and an ITK-SNAP label file (``labels.txt``)."""
+    write_text(folder / SLICER_FILE, slicer_table(anatomy))
+    write_text(folder / ITKSNAP_FILE, itksnap_table(anatomy))
+
+
+def slicer_table(anatomy: Anatomy) -> str:
+    """3D Slicer colour table: index, name, red, green, blue and opacity, 0..255; no blanks in names."""
+    rows = ["# near_monai", "0 background 0 0 0 0"]
+    rows += [f"{s.index} {s.name.replace(' ', '_')} {_rgb(s.colour)} 255" for s in anatomy.structures]
+    return "\n".join(rows) + "\n"
+
+
+def itksnap_table(anatomy: Anatomy) -> str:
+    """ITK-SNAP label description file: index, red, green, blue, opacity, visibility, mesh visibility, name."""
+    rows = ["# ITK-SnAP Label Description File", '    0     0    0    0        0  0  0    "Clear Label"']
+    rows += [f'{s.index:5d} {_rgb(s.colour)}        1  1  1    "{s.name}"' for s in anatomy.structures]
+    return "\n".join(rows) + "\n"
+
+
+def segment_fields(anatomy: Anatomy) -> dict[str, str]:
+    """Names, values and colours as metadata of a label map, in the fields that 3D Slicer reads from NRRD files."""
+    fields: dict[str, str] = {}
+    for number, structure in enumerate(anatomy.structures):
+        red, green, blue = (f"{value / 255:.3f}" for value in structure.colour)
+        fields |= {
+            f"Segment{number}_ID": structure.name,
+            f"Segment{number}_Name": structure.name,
+            f"Segment{number}_LabelValue": str(structure.index),
+            f"Segment{number}_Color": f"{red} {green} {blue}",
+            f"Segment{number}_Layer": "0",
+        }
+    return fields
+
+
+def _rgb(colour: tuple[int, int, int]) -> str:
+    return " ".join(str(value) for value in colour)

@@ -1,0 +1,129 @@
+"""Folders of refined label maps to one map per case."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from near_monai.anatomy import HEART, Anatomy, load
+from near_monai.batch import PROBABILITY_FOLDER, RUN_FILE
+from near_monai.boxes import crop_box
+from near_monai.cases import find_cases
+from near_monai.changes import in_world
+from near_monai.colours import segment_fields, write_tables
+from near_monai.distance import signed_distance
+from near_monai.errors import NearError
+from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label
+from near_monai.merging import Claim, merge
+from near_monai.rules import correct, violations
+
+#: A mask without a probability is as sure as its depth says: 0.88 at this many mm inside its wall.
+UNSURE_MM = 1.0
+#: mm around a mask in which it has a say about slits.
+REACH_MM = 4.0
+
+
+def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quiet: bool = False) -> dict[str, Any]:
+    """Fuse the cases that ``folders`` have in common by name.
+
+    Of a folder that ``near-monai refine`` wrote, the class that was refined there counts, with its probability where
+    it was saved; classes that no folder refined come from the first folder. Of other folders every class counts.
+
+    Args:
+        folders: folders of label maps, on one grid per case.
+        output: empty folder to write to.
+        table: anatomy table; ``None`` for the heart's.
+        quiet: no progress bar.
+
+    Returns:
+        What ``fuse.json`` holds: under ``cases`` the changes and flagged places of every case, in world mm.
+
+    Raises:
+        NearError: a folder holds nothing, no case is in all of them, or grids differ.
+    """
+    anatomy = load(table) if table else HEART
+    found = [{case.name: case.label for case in find_cases(folder)} for folder in folders]
+    names = sorted(set.intersection(*(set(cases) for cases in found)))
+    if not names:
+        raise NearError(f"{', '.join(map(str, folders))}: no case is in all folders; expected files of one name")
+    claim_empty(output)
+    write_tables(output, anatomy)
+    cases = []
+    for name in tqdm(names, desc="fuse", unit="case", disable=quiet):
+        paths = [found_here[name] for found_here in found]
+        try:
+            cases.append({"name": name, "status": "done"} | _fuse_case(paths, folders, output, anatomy))
+        except NearError as error:
+            cases.append({"name": name, "status": "failed", "message": str(error)})
+            tqdm.write(f"{name}: {error}", file=sys.stderr)
+        write_json(output / "fuse.json", {"folders": folders, "table": table, "cases": cases})
+    failed = [case["name"] for case in cases if case["status"] != "done"]
+    if failed:
+        raise NearError(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}; see {output}/fuse.json")
+    return {"cases": cases}
+
+
+def _fuse_case(paths: list[Path], folders: Sequence[Path], output: Path, anatomy: Anatomy) -> dict[str, Any]:
+    files = [read_label(path) for path in paths]
+    first = files[0]
+    for file in files[1:]:
+        if file.array.shape != first.array.shape or not np.allclose(file.affine, first.affine, atol=1e-3):
+            raise NearError(f"{file.path}: lies on another grid than {first.path}; expected one grid per case")
+    refined = [_refined_class(folder, path.name) for folder, path in zip(folders, paths, strict=True)]
+    claims: dict[int, Claim] = {}
+    for file, folder, only in zip(files, folders, refined, strict=True):
+        for index in np.unique(file.array[file.array > 0]).tolist():
+            if (index == only) if only is not None else index not in claims:
+                claims[index] = _claim(file, folder, index)
+    for index in np.unique(first.array[first.array > 0]).tolist():
+        if index not in claims and index not in refined:
+            claims[index] = _claim(first, folders[0], index)
+    before = np.maximum.reduce([file.array for file in files])
+    merged, changes = merge(claims.values(), before, first.grid, anatomy)
+    broken = len(violations(merged, first.grid, anatomy))
+    merged, corrected, flagged = correct(merged, first.grid, anatomy)
+    write_label(output / paths[0].name, merged, first, names=segment_fields(anatomy))
+    return {
+        "rules_broken_before": broken,
+        "rules_broken_after": len(flagged),
+        "changes": in_world(changes + corrected, first.grid, first.affine),
+        "flagged": in_world(flagged, first.grid, first.affine),
+    }
+
+
+def _refined_class(folder: Path, name: str) -> int | None:
+    """The class that ``near-monai refine`` refined in a file of ``folder``; None if it does not say."""
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        rows = {f"{row['name']}": row.get("label") for row in run["cases"]}
+        label = next((value for key, value in rows.items() if name.startswith(key + ".")), None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return label if isinstance(label, int) else None
+
+
+def _claim(file: LabelMap, folder: Path, index: int) -> Claim:
+    """What a file claims for one class, as sure as its saved probability or its depth says."""
+    box = crop_box(file.array == index, file.grid.spacing, REACH_MM)
+    mask = file.array[box.slices()] == index
+    assert file.path is not None
+    saved = folder / PROBABILITY_FOLDER / file.path.name
+    if saved.is_file() and _refined_class(folder, file.path.name) == index:
+        volume = read_volume(saved)
+        if volume.array.shape != file.array.shape:
+            raise NearError(f"{saved}: shape {volume.array.shape}; expected {file.array.shape} as in {file.path}")
+        return Claim(index, box, mask, volume.array[box.slices()])
+    return Claim(index, box, mask, _depth_as_probability(mask, file.grid.spacing))
+
+
+def _depth_as_probability(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.floating]:
+    depth = -signed_distance(mask, spacing, REACH_MM) * 2 / UNSURE_MM
+    probability: NDArray[np.floating] = 1 / (1 + np.exp(-depth))
+    return probability

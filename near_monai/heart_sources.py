@@ -1,0 +1,195 @@
+"""Whole hearts as training cases, as noisy and true label maps, and as a data set on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.boxes import crop_box
+from near_monai.coords import Grid
+from near_monai.corruption import CorruptLabel
+from near_monai.datasets import Channel, TrainingCase
+from near_monai.distance import signed_distance
+from near_monai.heart import label_map, structure_fields, whole_heart
+from near_monai.io import LabelMap
+from near_monai.sources import MARGIN_MM, write_set
+from near_monai.space import WorkingSpace
+
+#: False islands lie within this many mm of a structure, times its scale.
+ISLANDS_MM = 15.0
+
+
+def structure_cases(
+    count: int, seed: int, space: WorkingSpace, weights: str, anatomy: Anatomy = HEART
+) -> list[TrainingCase]:
+    """Single structures of ``count`` hearts, each in its own scale; heart ``n`` depends on (seed, n) alone.
+
+    Args:
+        count: number of hearts.
+        seed: seed of the set.
+        space: the working space, in mm of a structure of scale 1.
+        weights: the structures that the table refines with these weights.
+        anatomy: the table.
+    """
+    cases = []
+    for number in range(count):
+        heart = whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
+        for scale in sorted({s.scale for s in anatomy.structures if s.weights == weights}):
+            grid = heart.grid((scale * space.spacing,) * 3, scale * MARGIN_MM)
+            fields = structure_fields(heart, grid, scale * space.truncate, anatomy)
+            for structure in anatomy.structures:
+                if (structure.weights, structure.scale) == (weights, scale):
+                    name = f"heart_{seed}_{number:04d}_{structure.name}"
+                    cases.append(_structure_case(name, structure, fields[structure.index], grid))
+    return cases
+
+
+def _structure_case(name: str, structure: Structure, field: NDArray[np.floating], grid: Grid) -> TrainingCase:
+    """One structure, cut out and scaled down."""
+    box = crop_box(field < 0, grid.spacing, structure.scale * MARGIN_MM)
+    distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale)).half()[None]
+    small = box.grid(grid).scaled(1 / structure.scale)
+    return TrainingCase(name, distance, small, np.diag([*small.spacing, 1.0]), (Channel(structure.tubular),))
+
+
+def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART) -> list[TrainingCase]:
+    """Whole hearts with one channel per structure of ``anatomy``, in its order, for one function of all of them.
+
+    Args:
+        count: number of hearts.
+        seed: seed of the set; heart ``n`` depends on (seed, n) alone.
+        space: the working space.
+        anatomy: the table.
+    """
+    order = tuple(sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank))
+    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
+    cases = []
+    for number in range(count):
+        heart = whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
+        grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
+        fields = structure_fields(heart, grid, space.truncate, anatomy)
+        distance = torch.stack([torch.as_tensor(fields[s.index]).half() for s in anatomy.structures])
+        affine = np.diag([*grid.spacing, 1.0])
+        cases.append(TrainingCase(f"heart_{seed}_{number:04d}", distance, grid, affine, channels, order))
+    return cases
+
+
+def corrupt_map(
+    fields: dict[int, NDArray[np.floating]],
+    spacing: Sequence[float],
+    level: float | str,
+    rng: np.random.RandomState,
+    anatomy: Anatomy = HEART,
+) -> NDArray[np.uint8]:
+    """A noisy label map: every structure is corrupted in its own scale, the first in the priority keeps its voxels.
+
+    Args:
+        fields: class index to signed distance ``(X, Y, Z)`` in mm, right to 3 mm times the scale of the structure.
+        spacing: voxel size in mm.
+        level: noise level, see :class:`near_monai.corruption.CorruptLabel`.
+        rng: source of randomness.
+        anatomy: the table.
+    """
+    strength = CorruptLabel(level).level
+    array = np.zeros(next(iter(fields.values())).shape, np.uint8)
+    for index in reversed(anatomy.priority(fields)):
+        structure = anatomy.by_index(index)
+        channel = Channel(structure.tubular, structure.scale) if structure else Channel(tubular=False)
+        box = crop_box(fields[index] < 0, spacing, ISLANDS_MM * channel.scale).slices()
+        noisy = channel.corrupt(np.asarray(fields[index][box], np.float32), spacing, strength, rng)
+        array[box][noisy] = index
+    return array
+
+
+def heart_pair(
+    seed: int, number: int, level: float | str, spacing: tuple[float, float, float] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]:
+    """Heart ``number`` of ``seed`` as a label map: noisy, true, and their grid.
+
+    Args:
+        seed: seed of the set.
+        number: number of the heart in the set.
+        level: noise level, see :class:`near_monai.corruption.CorruptLabel`.
+        spacing: voxel size in mm; drawn from what public label maps have if ``None``.
+    """
+    rng = np.random.default_rng((seed, number, 3))  # the 3: never the hearts of training, whatever the seed
+    heart = whole_heart(rng)
+    in_plane, slices = rng.uniform(0.5, 0.8), rng.uniform(0.5, 1.0)
+    grid = heart.grid(spacing or (in_plane, in_plane, slices), MARGIN_MM)
+    fields = structure_fields(heart, grid, 3.0 * max(s.scale for s in HEART.structures))
+    noisy = corrupt_map(fields, grid.spacing, level, np.random.RandomState(int(rng.integers(2**31))))
+    return noisy, label_map(fields), grid
+
+
+def noisy_map(
+    truth: NDArray[np.uint8], spacing: Sequence[float], level: float | str, seed: int, anatomy: Anatomy = HEART
+) -> NDArray[np.uint8]:
+    """A true label map with noise on every structure; arguments as for :func:`corrupt_map`."""
+    fields = {
+        s.index: signed_distance(truth == s.index, spacing, 3.0 * s.scale)
+        for s in anatomy.structures
+        if (truth == s.index).any()
+    }
+    return corrupt_map(fields, spacing, level, np.random.RandomState(seed), anatomy)
+
+
+def structure_items(
+    count: int, seed: int, level: float | str, weights: str, anatomy: Anatomy = HEART
+) -> list[dict[str, Any]]:
+    """Single structures of generated hearts to evaluate on: masks `image` (noisy) and `label` (true) and `name`.
+
+    ``(1, X, Y, Z)`` MetaTensors, scaled down as the table says.
+    """
+    items = []
+    for number in range(count):
+        noisy, truth, grid = heart_pair(seed, number, level)
+        for structure in anatomy.structures:
+            index = structure.index
+            if structure.weights != weights or not (noisy == index).any():
+                continue
+            box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * MARGIN_MM)
+            affine = torch.diag(torch.tensor([*np.divide(grid.spacing, structure.scale), 1.0], dtype=torch.float64))
+            image, label = (
+                MetaTensor(torch.as_tensor((a[box.slices()] == index)[None].astype(np.uint8)), affine)
+                for a in (noisy, truth)
+            )
+            items.append({"image": image, "label": label, "name": f"heart_{seed}_{number:04d}_{structure.name}"})
+    return items
+
+
+def heart_items(
+    count: int, seed: int, level: float | str, spacing: tuple[float, float, float] | None = None
+) -> list[dict[str, Any]]:
+    """Generated hearts to evaluate on: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
+    items = []
+    for number in range(count):
+        noisy, truth, grid = heart_pair(seed, number, level, spacing)
+        affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
+        image, label = (MetaTensor(torch.as_tensor(array[None]), affine) for array in (noisy, truth))
+        items.append({"image": image, "label": label, "name": f"heart_{seed}_{number:04d}"})
+    return items
+
+
+def write_hearts(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:
+    """Write a data set of generated hearts: ``labelsTr`` (noisy), ``truthTr`` and an MSD ``dataset.json``.
+
+    Raises:
+        NearError: unknown noise level, or ``output`` is in use.
+    """
+
+    def pairs() -> Iterator[tuple[str, LabelMap, LabelMap]]:
+        for number in tqdm(range(count), desc="phantom", unit="heart", disable=quiet):
+            noisy, truth, grid = heart_pair(seed, number, level)
+            files = [LabelMap.from_array(array, np.diag([*grid.spacing, 1.0])) for array in (noisy, truth)]
+            yield f"heart_{seed}_{number:04d}.nii.gz", files[0], files[1]
+
+    CorruptLabel(level)  # refuses an unknown level before anything is made
+    write_set(output, "generated hearts", {s.name: s.index for s in HEART.structures}, pairs())

@@ -1,0 +1,132 @@
+"""Masks of several structures to one label map: overlaps are resolved and the slits between neighbours are filled.
+
+Each structure is refined on its own, so neighbours overlap in some places and part in others. The functions' own
+probabilities decide, and the fusion priority where they do not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.anatomy import HEART, Anatomy
+from near_monai.boxes import Box, box_of
+from near_monai.changes import Change
+from near_monai.cleaning import components
+from near_monai.coords import Grid
+from near_monai.distance import signed_distance
+
+#: Where two claim a voxel, the one that comes later in the priority gets it if it is surer by this much.
+SURER = 0.25
+#: What was labelled, lies between two structures and is at most so many mm wide is a slit.
+SLIT_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one structure claims.
+
+    Attributes:
+        index: its class.
+        box: the part of the map that ``mask`` and ``probability`` cover.
+        mask: its refined mask in the box.
+        probability: how sure its function is, same shape, 0..1.
+    """
+
+    index: int
+    box: Box
+    mask: NDArray[np.bool_]
+    probability: NDArray[np.floating]
+
+
+def merge(
+    claims: Iterable[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART
+) -> tuple[NDArray[np.uint8], list[Change]]:
+    """One label map of all ``claims``.
+
+    Args:
+        claims: at most one per structure.
+        before: the map before refinement, ``(X, Y, Z)``: only what it labelled can become a slit.
+        grid: its grid.
+        anatomy: the table.
+
+    Returns:
+        The map, uint8 like ``before``, and what was decided between whom.
+    """
+    ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
+    merged = np.zeros(before.shape, np.uint8)
+    sure = np.zeros(before.shape, np.float16)
+    changes: list[Change] = []
+    for claim in ordered:
+        there, certainty = merged[claim.box.slices()], sure[claim.box.slices()]
+        own = claim.probability.astype(np.float16)
+        contested = claim.mask & (there > 0)
+        wins = claim.mask & ((there == 0) | (own > certainty + np.float16(SURER)))
+        for other in np.unique(there[contested]):
+            place = contested & (there == other)
+            detail = f"with {anatomy.name(int(other))}, {np.count_nonzero(place & wins)} voxels won"
+            changes.append(Change.of("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail))
+        there[wins], certainty[wins] = claim.index, own[wins]
+    return merged, changes + _fill_slits(merged, ordered, before, grid, anatomy)
+
+
+def _fill_slits(
+    merged: NDArray[np.uint8], claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy
+) -> list[Change]:
+    """Give the voxels of slits to whoever is surest of them, in place."""
+    changes: list[Change] = []
+    while (slit := slits(merged, before, grid)).any():
+        voxels = np.argwhere(slit)
+        best, winner = np.zeros(len(voxels), np.float32), before[slit].astype(np.uint8)
+        for claim in claims:
+            inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
+            own = np.zeros(len(voxels), np.float32)
+            own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
+            winner = np.where(own > best, np.uint8(claim.index), winner)
+            best = np.maximum(best, own)
+        merged[slit] = winner
+        for index in np.unique(winner):
+            place = slit & (merged == index)
+            changes.append(Change.of("slit", int(index), "filled", place, grid, f"with {anatomy.name(int(index))}"))
+    return changes
+
+
+def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> NDArray[np.bool_]:
+    """Voxels that ``before`` labels, ``after`` does not, and that lie in a narrow gap between two structures.
+
+    Args:
+        after: label map ``(X, Y, Z)``.
+        before: the map that it was made of.
+        grid: their grid.
+    """
+    found = np.zeros(after.shape, bool)
+    lost = (before > 0) & (after == 0)
+    if not lost.any() or not after.any():
+        return found
+    box = box_of(lost).grow(int(np.ceil(2 * SLIT_MM / min(grid.spacing))) + 1, after.shape)
+    cut, near = box.slices(), after[box.slices()]
+    radius = max(SLIT_MM / 2, max(grid.spacing))
+    grown = signed_distance(near > 0, grid.spacing, 2 * radius) < radius
+    closed = signed_distance(grown, grid.spacing, 2 * radius) < -radius
+    index, count = components(closed & lost[cut])
+    wide = _between_two(index, count, near)[index]
+    # the closing rounds the rim of a gap: there the voxels' own neighbours tell
+    voxel = np.zeros(near.shape, np.int32)
+    voxel[lost[cut]] = np.arange(1, np.count_nonzero(lost[cut]) + 1)
+    found[cut] = wide | _between_two(voxel, int(voxel.max()), near)[voxel]
+    return found
+
+
+def _between_two(index: NDArray[np.int32], count: int, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Per number in ``index`` (0 first, which has none): do its voxels have neighbours of two structures?"""
+    padded = np.pad(labels, 1)
+    voxels = np.argwhere(index) + 1
+    owner = index[index > 0].astype(np.int64)
+    steps = itertools.product((-1, 0, 1), repeat=3)
+    pairs = np.unique(np.concatenate([owner * 256 + padded[tuple((voxels + step).T)] for step in steps]))
+    pairs = pairs[pairs % 256 > 0]
+    return np.asarray(np.bincount(pairs // 256, minlength=count + 1) >= 2)

@@ -1,0 +1,186 @@
+"""Anatomy of a label map: what breaks the table's rules, and which of it can be put right without a person.
+
+A rule flags rather than deletes: a piece goes only if it is small *and* far from the rest of its structure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.boxes import Box, box_of
+from near_monai.changes import Change
+from near_monai.cleaning import FAR_MM, SMALL_MM3, components
+from near_monai.coords import Grid
+
+#: Corrections make room for others; it never took more rounds than three.
+ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One place that breaks a rule.
+
+    Attributes:
+        change: what and where; its action says whether it can be corrected.
+        box: voxels around it.
+        where: its voxels in the box.
+        becomes: the class that corrects it; None if a person has to look.
+    """
+
+    change: Change
+    box: Box
+    where: NDArray[np.bool_]
+    becomes: int | None
+
+
+def correct(
+    array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART
+) -> tuple[NDArray[np.uint8], list[Change], list[Change]]:
+    """Put right what is small and certain.
+
+    Args:
+        array: label map ``(X, Y, Z)``.
+        grid: its grid.
+        anatomy: the table; classes that it does not have are left alone.
+
+    Returns:
+        The corrected map, what was changed, and the violations that are left. A second call changes nothing.
+    """
+    out, done = array.copy(), []
+    for _ in range(ROUNDS):
+        found = violations(out, grid, anatomy)
+        certain = [violation for violation in found if violation.becomes is not None]
+        if not certain:
+            break
+        for violation in certain:
+            out[violation.box.slices()][violation.where] = np.uint8(violation.becomes or 0)
+            done.append(violation.change)
+    return out, done, [violation.change for violation in found if violation.becomes is None]
+
+
+def violations(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -> list[Violation]:
+    """Every place of a label map that breaks a rule; arguments as for :func:`correct`."""
+    if not array.any():
+        return []
+    box = box_of(array > 0)
+    inner, sub = array[box.slices()], box.grid(grid)
+    present = [s for s in anatomy.structures if (inner == s.index).any()]
+    found = [
+        *itertools.chain.from_iterable(_of_structure(inner, sub, s, anatomy) for s in present),
+        *_holes(inner, sub, anatomy),
+    ]
+    return [_shift(violation, box) for violation in found]
+
+
+def _shift(violation: Violation, outer: Box) -> Violation:
+    """``violation`` in the voxels of the whole map."""
+    a, b, c = (lo + o for lo, o in zip(violation.box.start, outer.start, strict=True))
+    x, y, z = (hi + o for hi, o in zip(violation.box.stop, outer.start, strict=True))
+    return Violation(violation.change, Box((a, b, c), (x, y, z)), violation.where, violation.becomes)
+
+
+def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, anatomy: Anatomy) -> Iterator[Violation]:
+    """Pieces beyond the expected number, and pieces that do not touch what they have to."""
+    index, count = components(array == structure.index)
+    boxes = [_box(found) for found in ndimage.find_objects(index)]
+    volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * grid.voxel_volume
+    order = np.argsort(-volume, kind="stable")
+    rest = [int(n) for n in order[structure.components :]]
+    shells = _Shells(index, boxes, grid)
+    main = shells.tree([int(n) for n in order[: structure.components]])
+    small = volume < SMALL_MM3 * structure.scale**3
+    for n in rest:
+        away = shells.distance(n, main)
+        detail = f"{structure.name}: piece {away:.1f} mm from the rest; expected {structure.components} at most"
+        goes = bool(small[n]) and away > FAR_MM * structure.scale
+        yield _violation("pieces", structure, index, boxes[n], n, grid, detail, goes)
+    neighbours = [anatomy.by_name(name) for name in structure.touches]
+    others = np.isin(array, [s.index for s in neighbours])
+    if not neighbours or not others.any():
+        return
+    target = _wall(others, grid)
+    for n in (int(n) for n in order):
+        away = shells.distance(n, target)
+        if away <= max(structure.near, float(np.linalg.norm(grid.spacing)) + 1e-6):
+            continue
+        if n in rest and structure.tubular:
+            continue  # a piece of vessel hangs on the rest of it; that it is apart is said above
+        detail = f"{structure.name}: {away:.1f} mm from {' and '.join(structure.touches)}"
+        goes = bool(small[n]) and away > FAR_MM * structure.scale and n in rest
+        yield _violation("touches", structure, index, boxes[n], n, grid, detail, goes)
+
+
+def _violation(
+    rule: str, structure: Structure, index: NDArray[np.int32], box: Box, n: int, grid: Grid, detail: str, goes: bool
+) -> Violation:
+    where = index[box.slices()] == n + 1
+    action = "removed" if goes else "flagged"
+    change = Change.of(rule, structure.index, action, where, box.grid(grid), detail)
+    return Violation(change, box, where, 0 if goes else None)
+
+
+def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[Violation]:
+    """Background that structures enclose on all sides; a small hole becomes what most of its wall is."""
+    index, count = ndimage.label(np.pad(array == 0, 1, constant_values=True))
+    if count < 2:
+        return
+    index = index[1:-1, 1:-1, 1:-1]
+    for number, found in enumerate(ndimage.find_objects(index), 1):
+        if number == 1 or found is None:  # the first holds the padded corner: the outside
+            continue
+        box = _box(found)
+        wide = box.grow(1, array.shape)
+        there = index[wide.slices()] == number
+        wall = array[wide.slices()][ndimage.binary_dilation(there) & ~there]
+        most = int(np.bincount(wall, minlength=256)[1:].argmax()) + 1
+        structure = anatomy.by_index(most)
+        if structure is None:
+            continue
+        where = index[box.slices()] == number
+        fills = np.count_nonzero(where) * grid.voxel_volume < SMALL_MM3 * structure.scale**3
+        detail = f"hole in {structure.name}"
+        change = Change.of("holes", most, "filled" if fills else "flagged", where, box.grid(grid), detail)
+        yield Violation(change, box, where, most if fills else None)
+
+
+class _Shells:
+    """Surface voxels of the components of ``index``, for distances between them."""
+
+    def __init__(self, index: NDArray[np.int32], boxes: list[Box], grid: Grid) -> None:
+        self.index, self.boxes, self.grid = index, boxes, grid
+
+    def points(self, n: int) -> NDArray[np.floating]:
+        """Surface voxels of component ``n`` (from 0), ``(N, 3)`` mm."""
+        box = self.boxes[n]
+        return _shell(self.index[box.slices()] == n + 1, box.grid(self.grid))
+
+    def tree(self, numbers: list[int]) -> cKDTree:
+        """Those of several components."""
+        return cKDTree(np.concatenate([self.points(n) for n in numbers]))
+
+    def distance(self, n: int, target: cKDTree) -> float:
+        """Smallest distance in mm from component ``n`` to the voxels of ``target``, centre to centre."""
+        return float(target.query(self.points(n))[0].min())
+
+
+def _wall(mask: NDArray[np.bool_], grid: Grid) -> cKDTree:
+    box = box_of(mask)
+    return cKDTree(_shell(mask[box.slices()], box.grid(grid)))
+
+
+def _shell(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.floating]:
+    surface = mask & ~ndimage.binary_erosion(mask)
+    return grid.to_mm(np.argwhere(surface))
+
+
+def _box(found: tuple[slice, slice, slice]) -> Box:
+    (a, x), (b, y), (c, z) = ((side.start, side.stop) for side in found)
+    return Box((a, b, c), (x, y, z))

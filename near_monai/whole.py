@@ -1,0 +1,138 @@
+"""All structures of a label map: refined each on its own, or by one function of all, then made one map again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.boxes import box_of, crop_box
+from near_monai.changes import Change
+from near_monai.cleaning import count_components
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.inference import decode_all, encode
+from near_monai.merging import Claim, merge
+from near_monai.network import NearNetwork
+from near_monai.refinement import refine_mask, repair_scaled
+from near_monai.repair import Repaired
+from near_monai.rules import correct, violations
+from near_monai.space import WorkingSpace
+
+#: mm of background around a structure of scale 1 in which its function is asked.
+MARGIN_MM = 8.0
+
+#: Weights file of the table to network and working space.
+Networks = Callable[[str], tuple[NearNetwork, WorkingSpace]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What :func:`refine_all` gives.
+
+    Attributes:
+        array: the refined map, uint8.
+        changes: what was decided between structures and corrected.
+        flagged: what still breaks a rule and should be looked at.
+        rules_before: number of places that broke a rule before.
+        rows: per structure: volume and components before and after, noise and margin.
+    """
+
+    array: NDArray[np.uint8]
+    changes: list[Change]
+    flagged: list[Change]
+    rules_before: int
+    rows: list[dict[str, Any]]
+
+
+def refine_all(
+    array: NDArray[np.uint8], grid: Grid, networks: Networks, unified: str | None = None, anatomy: Anatomy = HEART
+) -> Whole:
+    """Refine every structure that the table knows.
+
+    Args:
+        array: label map ``(X, Y, Z)``; classes that the table does not have come back as they are.
+        grid: its grid.
+        networks: loads the network of a weights file.
+        unified: weights of one function of all structures; ``None`` for one function per structure.
+        anatomy: the table.
+
+    Raises:
+        NearError: no class of the table is present.
+    """
+    known = np.isin(array, [s.index for s in anatomy.structures])
+    if not known.any():
+        raise NearError("no class of the anatomy table is in the label map; give another table")
+    box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
+    inner, sub = np.where(known, array, 0)[box.slices()].astype(np.uint8), box.grid(grid)
+    present = [s for s in anatomy.structures if (inner == s.index).any()]
+    found = (
+        _by_one(inner, sub, present, networks(unified), anatomy) if unified else _by_each(inner, sub, present, networks)
+    )
+    claims = [claim for claim, _ in found]
+    merged, changes = merge(claims, inner, sub, anatomy)
+    merged, corrected, flagged = correct(merged, sub, anatomy)
+    rows = [_row(s, inner, merged, sub, repaired) for s, (_, repaired) in zip(present, found, strict=True)]
+    out = array.copy()
+    free = known[box.slices()] | (out[box.slices()] == 0)
+    out[box.slices()][free] = merged[free]
+    return Whole(out, changes + corrected, flagged, len(violations(inner, sub, anatomy)), rows)
+
+
+def _by_each(
+    array: NDArray[np.uint8], grid: Grid, present: list[Structure], networks: Networks
+) -> list[tuple[Claim, Repaired]]:
+    """Every structure by its own function, on the part of the map where it is."""
+    found = []
+    for structure in present:
+        box = crop_box(array == structure.index, grid.spacing, MARGIN_MM * structure.scale)
+        mask = array[box.slices()] == structure.index
+        network, space = networks(structure.weights)
+        result = refine_mask(mask, box.grid(grid), network, space, structure=structure)
+        probability = result.probability.astype(np.float16)
+        found.append((Claim(structure.index, box, result.repaired.mask, probability), result.repaired))
+    return found
+
+
+def _by_one(
+    array: NDArray[np.uint8],
+    grid: Grid,
+    present: list[Structure],
+    unified: tuple[NearNetwork, WorkingSpace],
+    anatomy: Anatomy,
+) -> list[tuple[Claim, Repaired]]:
+    """All structures by one function: one code, one evaluation."""
+    network, space = unified
+    if network.field.heads != len(anatomy.structures):
+        raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
+    masks = np.stack([array == s.index for s in anatomy.structures])
+    probability = decode_all(encode(masks, grid, network, space), network.field, grid, np.float16)
+    found = []
+    for structure in present:
+        channel = anatomy.structures.index(structure)
+        box = box_of(masks[channel] | (probability[channel] > 0.01))
+        own = probability[channel][box.slices()]
+        repaired = repair_scaled(masks[channel][box.slices()], own.astype(np.float32), box.grid(grid), structure)
+        found.append((Claim(structure.index, box, repaired.mask, own), repaired))
+    return found
+
+
+def _row(
+    structure: Structure, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
+) -> dict[str, Any]:
+    old, new = before == structure.index, after == structure.index
+    return {
+        "label": structure.index,
+        "name": structure.name,
+        "components_before": count_components(old),
+        "components_after": count_components(new),
+        "volume_before_mm3": round(np.count_nonzero(old) * grid.voxel_volume, 3),
+        "volume_after_mm3": round(np.count_nonzero(new) * grid.voxel_volume, 3),
+        "noise_mm": round(repaired.noise_mm, 4),
+        "margin": round(repaired.margin, 6),
+        "bridges": len(repaired.bridges),
+    }
