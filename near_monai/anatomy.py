@@ -8,11 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from near_monai.errors import NearError
+
+
+class Trust(NamedTuple):
+    """How far F is trusted against a label, by the label's estimated noise (see :func:`near_monai.repair.noise_of`).
+
+    Attributes:
+        clean_mm: a label with no more noise than this is clean ...
+        noisy_mm: ... and from this on F alone decides. Both in the scale of the structure.
+        margin: to change a voxel of a clean label F must be this much surer than 0.5 (0.5: it never is).
+    """
+
+    clean_mm: float
+    noisy_mm: float
+    margin: float
+
+
+#: For the shipped function of everything but coronaries, see ``anatomy.yaml``.
+ORGAN_TRUST = Trust(0.015, 0.03, 0.25)
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,7 @@ class Structure:
             corruption and of the repair is for coronaries, and times this for the structure.
         tubular: A vessel: it can be torn, and torn-off pieces are joined by tubes.
         weights: File of the weights that refine it, in the bundle's ``models``.
+        trust: How far its function is trusted against a label.
         colour: Red, green and blue, 0..255, for viewers.
     """
 
@@ -42,6 +61,7 @@ class Structure:
     scale: float = 2.0
     tubular: bool = False
     weights: str = "organs.pt"
+    trust: Trust = ORGAN_TRUST
     colour: tuple[int, int, int] = (128, 128, 128)
 
 
@@ -130,6 +150,13 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _trust(value: Any) -> Trust:
+    trust = Trust(*(float(v) for v in value))
+    if not 0 <= trust.clean_mm < trust.noisy_mm or not 0 <= trust.margin <= 0.5:
+        raise ValueError(f"trust: {value!r}; expected noise of clean and noisy labels, rising, and a margin up to 0.5")
+    return trust
+
+
 def _colour(value: Any) -> tuple[int, int, int]:
     red, green, blue = (int(v) for v in value)
     if not all(0 <= v <= 255 for v in (red, green, blue)):
@@ -145,6 +172,7 @@ _TURN: dict[str, Callable[[Any], Any]] = {
     "near": float,
     "scale": float,
     "tubular": _flag,
+    "trust": _trust,
     "colour": _colour,
 }
 

@@ -28,7 +28,8 @@ from near_monai.familiarity import warnings_for
 from near_monai.findings import find, in_world
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
-from near_monai.refinement import VESSEL, refine_mask
+from near_monai.refinement import refine_mask
+from near_monai.repair import VESSEL
 from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
 from near_monai.version import __version__
 from near_monai.weights import load_network

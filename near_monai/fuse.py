@@ -18,11 +18,12 @@ from near_monai.boxes import crop_box
 from near_monai.cases import find_cases
 from near_monai.changes import in_world
 from near_monai.colours import segment_fields, write_tables
+from near_monai.compose import compose
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label
-from near_monai.merging import Claim, merge
-from near_monai.rules import correct, violations
+from near_monai.merging import Claim
+from near_monai.rules import violations
 
 #: A mask without a probability is as sure as its depth says: 0.88 at this many mm inside its wall.
 UNSURE_MM = 1.0
@@ -86,15 +87,13 @@ def _fuse_case(paths: list[Path], folders: Sequence[Path], output: Path, anatomy
         if index not in claims and index not in refined:
             claims[index] = _claim(first, folders[0], index)
     before = np.maximum.reduce([file.array for file in files])
-    merged, changes = merge(claims.values(), before, first.grid, anatomy)
-    broken = len(violations(merged, first.grid, anatomy))
-    merged, corrected, flagged = correct(merged, first.grid, anatomy)
-    write_label(output / paths[0].name, merged, first, names=segment_fields(anatomy))
+    composed = compose(list(claims.values()), before, first.grid, anatomy)
+    write_label(output / paths[0].name, composed.array, first, names=segment_fields(anatomy))
     return {
-        "rules_broken_before": broken,
-        "rules_broken_after": len(flagged),
-        "changes": in_world(changes + corrected, first.grid, first.affine),
-        "flagged": in_world(flagged, first.grid, first.affine),
+        "rules_broken_before": len(violations(before, first.grid, anatomy)),
+        "rules_broken_after": len(composed.flagged),
+        "changes": in_world(composed.changes, first.grid, first.affine),
+        "flagged": in_world(composed.flagged, first.grid, first.affine),
     }
 
 

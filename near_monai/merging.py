@@ -7,11 +7,12 @@ probabilities decide, and the fusion priority where they do not.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import Box, box_of
@@ -71,25 +72,44 @@ def merge(
             detail = f"with {anatomy.name(int(other))}, {np.count_nonzero(place & wins)} voxels won"
             changes.append(Change.of("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail))
         there[wins], certainty[wins] = claim.index, own[wins]
-    return merged, changes + _fill_slits(merged, ordered, before, grid, anatomy)
+    return merged, changes + fill_slits(merged, ordered, before, grid, anatomy)
 
 
-def _fill_slits(
-    merged: NDArray[np.uint8], claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy
+def fill_slits(
+    merged: NDArray[np.uint8],
+    claims: Iterable[Claim],
+    before: NDArray[np.uint8],
+    grid: Grid,
+    anatomy: Anatomy = HEART,
+    without: NDArray[np.uint8] | None = None,
 ) -> list[Change]:
-    """Give the voxels of slits to whoever is surest of them, in place."""
+    """Give the voxels of slits to whoever is surest of them, or else to a neighbour, in place.
+
+    Args:
+        merged: label map ``(X, Y, Z)``, changed.
+        claims: the structures that may get a voxel.
+        before: the map before refinement.
+        grid: their grid.
+        anatomy: the table.
+        without: per voxel, a structure that does not get it.
+
+    Returns:
+        What was filled.
+    """
     changes: list[Change] = []
     while (slit := slits(merged, before, grid)).any():
         voxels = np.argwhere(slit)
-        best, winner = np.zeros(len(voxels), np.float32), before[slit].astype(np.uint8)
+        winner, best = ndimage.maximum_filter(merged, 3)[slit], np.zeros(len(voxels), np.float32)
         for claim in claims:
             inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
+            if without is not None:
+                inside &= without[slit] != claim.index
             own = np.zeros(len(voxels), np.float32)
             own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
             winner = np.where(own > best, np.uint8(claim.index), winner)
             best = np.maximum(best, own)
         merged[slit] = winner
-        for index in np.unique(winner):
+        for index in np.unique(winner[winner > 0]):
             place = slit & (merged == index)
             changes.append(Change.of("slit", int(index), "filled", place, grid, f"with {anatomy.name(int(index))}"))
     return changes

@@ -9,20 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure, by_name
+from near_monai.anatomy import Structure
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.inference import CaseCode, decode, encode
 from near_monai.network import NearNetwork
-from near_monai.repair import Repaired, noise_of, repair
+from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network
-
-#: What a label is taken for if nothing else is said.
-VESSEL = by_name("coronary")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def repair_scaled(
 ) -> Repaired:
     """:func:`near_monai.repair.repair` in the scale of ``structure``; ``noise`` too, what comes back is in mm."""
     small = grid.scaled(1 / structure.scale)
-    return repair(mask, probability, small, noise, clean, structure.tubular).scaled(structure.scale)
+    return repair(mask, probability, small, noise, clean, structure).scaled(structure.scale)
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 A network that repairs also smooths: at the wall of a vessel it cannot tell annotation from noise. How noisy a label is
 can be measured, though, by how often F contradicts it with confidence. The less it does, the surer F must be to
-change it.
+change it (:class:`near_monai.anatomy.Trust`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.anatomy import Structure, by_name
 from near_monai.boxes import box_of
 from near_monai.cleaning import drop_specks
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.reconnection import Bridge, reconnect
 
+#: What a label is taken for if nothing else is said.
+VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
-#: A label with no more noise than this (mm, see :func:`noise_of`) is clean and F changes nothing ...
-CLEAN_MM = 0.025
-#: ... and from this on F alone decides. Both were set on generated trees and on noisy labels; careful annotations have
-#: 0.02 to 0.04.
-NOISY_MM = 0.1
-#: To change a clean label F must be this much surer than 0.5: it never is.
-LARGEST_MARGIN = 0.5
 #: A piece that could not be joined goes if it is small, unless its box has a diagonal of this many mm: pieces of real
 #: vessel are long, specks and islands are round (40 mm^3 as a ball: 7 mm).
 LONG_MM = 9.0
@@ -41,7 +37,7 @@ class Repaired:
         bridge_mask: same shape, the voxels of the bridges: taking them out takes the bridges back.
         bridges: one record per bridge.
         noise_mm: estimated noise of the label.
-        margin: how much surer than 0.5 F had to be to change a voxel, 0 to :data:`LARGEST_MARGIN`.
+        margin: how much surer than 0.5 F had to be to change a voxel, 0 to 0.5.
     """
 
     mask: NDArray[np.bool_]
@@ -68,7 +64,7 @@ def repair(
     grid: Grid,
     noise_mm: float | None = None,
     clean: bool = True,
-    tubular: bool = True,
+    structure: Structure = VESSEL,
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
@@ -78,7 +74,7 @@ def repair(
         grid: their grid.
         noise_mm: noise of the label if it is known; else :func:`noise_of` it.
         clean: also reconnect and drop small pieces.
-        tubular: it is a vessel, whose torn-off pieces are joined by tubes.
+        structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
 
     Raises:
         NearError: F is not a number somewhere.
@@ -86,11 +82,12 @@ def repair(
     if not np.isfinite(probability).all():
         raise NearError("F is not a number somewhere: the weights are damaged, give others")
     noise = noise_of(mask, probability, grid) if noise_mm is None else noise_mm
-    margin = LARGEST_MARGIN * float(np.clip((NOISY_MM - noise) / (NOISY_MM - CLEAN_MM), 0, 1))
+    clean_mm, noisy_mm, margin = structure.trust
+    margin *= float(np.clip((noisy_mm - noise) / (noisy_mm - clean_mm), 0, 1))
     decided = decide(mask, probability, margin)
     if not clean:
         return Repaired(decided, np.zeros_like(mask), [], noise, margin)
-    bridge_mask, bridges = reconnect(decided, probability, grid) if tubular else (np.zeros_like(mask), [])
+    bridge_mask, bridges = reconnect(decided, probability, grid) if structure.tubular else (np.zeros_like(mask), [])
     joined = decided | bridge_mask
     kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
     return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)

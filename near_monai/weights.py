@@ -49,14 +49,17 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     shipped = bundle_dir() / "models" / path
     if len(path.parts) == 1 and shipped.is_file() and (weights is None or not path.is_file()):
         path = shipped
+    configs = bundle_dir() / "configs"
     beside = path.parent / CONFIG_NAME
-    named = bundle_dir() / "configs" / f"{path.stem}.json"  # the shipped network of all structures has its own
-    own = named if path == shipped and named.is_file() else bundle_dir() / "configs" / "inference.json"
-    config = beside if beside.is_file() else own
+    config = beside if beside.is_file() else configs / "inference.json"
+    overlay = configs / f"{path.stem}.json"  # heart.pt is the network of heart.json
     where = pick_device(device)
     state = read_state(path)
     try:
         description = json.loads(config.read_text(encoding="utf-8"))
+        if path == shipped and overlay.is_file():
+            laid_over = json.loads(overlay.read_text(encoding="utf-8"))
+            description |= {key: laid_over[key] for key in ("network_def", "space") if key in laid_over}
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
             description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
         parser = ConfigParser(description)

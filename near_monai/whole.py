@@ -13,14 +13,15 @@ from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import box_of, crop_box
 from near_monai.changes import Change
 from near_monai.cleaning import count_components
+from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.inference import decode_all, encode
-from near_monai.merging import Claim, merge
+from near_monai.merging import Claim
 from near_monai.network import NearNetwork
 from near_monai.refinement import refine_mask, repair_scaled
 from near_monai.repair import Repaired
-from near_monai.rules import correct, violations
+from near_monai.rules import violations
 from near_monai.space import WorkingSpace
 
 #: mm of background around a structure of scale 1 in which its function is asked.
@@ -74,13 +75,13 @@ def refine_all(
         _by_one(inner, sub, present, networks(unified), anatomy) if unified else _by_each(inner, sub, present, networks)
     )
     claims = [claim for claim, _ in found]
-    merged, changes = merge(claims, inner, sub, anatomy)
-    merged, corrected, flagged = correct(merged, sub, anatomy)
-    rows = [_row(s, inner, merged, sub, repaired) for s, (_, repaired) in zip(present, found, strict=True)]
+    composed = compose(claims, inner, sub, anatomy)
+    rows = [_row(s, inner, composed.array, sub, repaired) for s, (_, repaired) in zip(present, found, strict=True)]
     out = array.copy()
     free = known[box.slices()] | (out[box.slices()] == 0)
-    out[box.slices()][free] = merged[free]
-    return Whole(out, changes + corrected, flagged, len(violations(inner, sub, anatomy)), rows)
+    out[box.slices()][free] = composed.array[free]
+    broken = len(violations(inner, sub, anatomy))
+    return Whole(out, composed.changes, composed.flagged, broken, rows)
 
 
 def _by_each(

@@ -26,7 +26,7 @@ ROWS = (
     "skeleton reconnection repair",
     "findings familiarity",
     "fusion postprocessing",
-    "changes merging rules",
+    "changes merging rules compose",
     "refinement whole batch fuse",
     "metrics",
     "evaluation",

@@ -14,7 +14,7 @@ from near_monai.familiarity import warnings_for
 from near_monai.findings import find, in_world
 from near_monai.metrics import Shape
 from near_monai.reconnection import REACH_MM, reconnect
-from near_monai.repair import CLEAN_MM, LARGEST_MARGIN, NOISY_MM, decide, noise_of, repair
+from near_monai.repair import VESSEL, decide, noise_of, repair
 
 GRID = Grid((120, 60, 60), (0.5, 0.5, 0.5))
 Mask = NDArray[np.bool_]
@@ -124,8 +124,9 @@ def test_strength_follows_the_noise() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 1.5)
     soft = blurred(mask, 1.0)
     soft[mask & ~ndimage.binary_erosion(mask)] = 0.3  # F would take the wall away
-    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, CLEAN_MM, NOISY_MM, 1.0)]
-    assert [o.margin for o in outcomes] == [LARGEST_MARGIN, LARGEST_MARGIN, 0.0, 0.0]
+    clean_mm, noisy_mm, margin = VESSEL.trust
+    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, clean_mm, noisy_mm, 1.0)]
+    assert [o.margin for o in outcomes] == [margin, margin, 0.0, 0.0]
     np.testing.assert_array_equal(outcomes[0].mask, mask)
     assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask)
 

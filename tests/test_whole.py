@@ -1,0 +1,85 @@
+"""All structures at once: what is consistent stays, what is unknown is not touched, both kinds of functions serve."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.unet import LogitGrid
+from near_monai.anatomy import HEART
+from near_monai.boxes import Box
+from near_monai.compose import compose
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.heart import label_map, structure_fields, whole_heart
+from near_monai.heart_sources import noisy_map
+from near_monai.merging import Claim, slits
+from near_monai.network import NearNetwork
+from near_monai.rules import correct, violations
+from near_monai.space import WorkingSpace
+from near_monai.whole import refine_all
+
+SPACES = {"each": WorkingSpace(), "all": WorkingSpace(1.0, 6.0, 8.0)}
+
+
+class Echo(nn.Module):
+    """A code that says what the label says."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+        return ((image - 0.5) * 20,)
+
+
+def echo(weights: str) -> tuple[NearNetwork, WorkingSpace]:
+    field = LogitGrid()
+    field.heads = 10 if weights == "all" else 1
+    network = NearNetwork(Echo(), field)  # type: ignore[arg-type]
+    return network.eval(), SPACES["all" if weights == "all" else "each"]
+
+
+@pytest.fixture(scope="module")
+def truth() -> tuple[np.ndarray, Grid]:
+    heart = whole_heart(np.random.default_rng(4))
+    grid = heart.grid((1.4, 1.4, 1.4), 4.0)
+    return correct(label_map(structure_fields(heart, grid, 2.0)), grid)[
+        0
+    ], grid  # single voxels between shapes are holes
+
+
+@pytest.mark.parametrize("unified", [None, "all"])
+def test_a_consistent_map_passes_unchanged(truth: tuple[np.ndarray, Grid], unified: str | None) -> None:
+    array, grid = truth
+    whole = refine_all(array, grid, echo, unified)
+    np.testing.assert_array_equal(whole.array, array)
+    assert not whole.changes
+    assert [row["label"] for row in whole.rows] == [s.index for s in HEART.structures]
+
+
+def test_noisy_map_breaks_fewer_rules_and_has_no_slits(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    noisy = noisy_map(array, grid.spacing, "severe", 0)
+    whole = refine_all(noisy, grid, echo)
+    assert not slits(whole.array, noisy, grid).any()
+    assert whole.rules_before == len(violations(noisy, grid))
+    assert len(whole.flagged) == len(violations(whole.array, grid)) < whole.rules_before
+    box = Box((0, 0, 0), grid.shape)
+    claims = [Claim(s.index, box, mask := whole.array == s.index, mask.astype(np.float16)) for s in HEART.structures]
+    again = compose(claims, whole.array, grid)
+    np.testing.assert_array_equal(again.array, whole.array)
+    assert not again.changes
+
+
+def test_unknown_classes_are_not_touched(truth: tuple[np.ndarray, Grid]) -> None:
+    array = truth[0].copy()
+    array[:5], array[5:8] = 77, 0
+    out = refine_all(array, truth[1], echo).array
+    np.testing.assert_array_equal(out == 77, array == 77)
+
+
+def test_weights_that_know_another_number_of_structures(truth: tuple[np.ndarray, Grid]) -> None:
+    with pytest.raises(NearError, match="the weights know 1 structures; the table has 10"):
+        refine_all(*truth, echo, "one")
+
+
+def test_nothing_of_the_table() -> None:
+    with pytest.raises(NearError, match="no class of the anatomy table"):
+        refine_all(np.full((8, 8, 8), 77, np.uint8), Grid((8, 8, 8), (1.0, 1.0, 1.0)), echo)
