@@ -3,8 +3,8 @@
     python -m benchmarks.hearts -o OUT                                    # generated hearts
     python -m benchmarks.hearts -o OUT --truth map.nii.gz                 # noise put on a true label map
 
-Writes ``table.md`` and ``scores.json``: per class Dice, surface Dice and Betti-0 error, and per map the places that break
-a rule of anatomy, unassigned slits, seconds, and the size of the weights.
+Writes ``table.md`` and ``scores.json``: per class Dice, surface Dice and Betti-0 error, and per map the places that
+break a rule of anatomy, unassigned slits, seconds, and the size of the weights.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _sets(options: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.uint8],
     if options.truth:
         file = read_label(options.truth)
         yield (
-            file.path.name,
+            Path(options.truth).name,
             noisy_map(file.array, file.grid.spacing, options.level, options.seed),
             file.array,
             file.grid,

@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import crop_box
-from near_monai.coords import Grid
+from near_monai.cases import find_cases
+from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import Channel, TrainingCase
 from near_monai.distance import signed_distance
+from near_monai.errors import NearError
 from near_monai.heart import label_map, structure_fields, whole_heart
-from near_monai.io import LabelMap
-from near_monai.sources import MARGIN_MM, write_set
+from near_monai.io import LabelMap, read_label
+from near_monai.sources import MARGIN_MM, label_cases, write_set
 from near_monai.space import WorkingSpace
 
 #: False islands lie within this many mm of a structure, times its scale.
@@ -69,16 +71,74 @@ def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = H
         space: the working space.
         anatomy: the table.
     """
-    order = tuple(sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank))
-    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
     cases = []
     for number in range(count):
         heart = whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
         grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]).half() for s in anatomy.structures])
-        affine = np.diag([*grid.spacing, 1.0])
-        cases.append(TrainingCase(f"heart_{seed}_{number:04d}", distance, grid, affine, channels, order))
+        name, affine = f"heart_{seed}_{number:04d}", np.diag([*grid.spacing, 1.0])
+        cases.append(_heart_case(name, distance, grid, affine, anatomy))
+    return cases
+
+
+def map_cases(source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART) -> list[TrainingCase]:
+    """Label maps of several structures, one channel each; arguments and errors as for :func:`heart_training_cases`."""
+    cases = []
+    for case in find_cases(source):
+        file = read_label(case.label)
+        known = np.isin(file.array, [s.index for s in anatomy.structures])
+        if not known.any():
+            raise NearError(f"{case.label}: no class of the anatomy table is in it; expected a fused label map")
+        box = crop_box(known, file.grid.spacing, MARGIN_MM)
+        array, native = file.array[box.slices()], box.grid(file.grid)
+        fields = [signed_distance(array == s.index, native.spacing, space.truncate) for s in anatomy.structures]
+        grid = native.isotropic(space.spacing)
+        distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0].half()
+        cases.append(_heart_case(case.name, distance, grid, grid.affine_from(file.affine, file.grid), anatomy))
+    return cases
+
+
+def _heart_case(
+    name: str, distance: torch.Tensor, grid: Grid, affine: NDArray[np.floating], anatomy: Anatomy
+) -> TrainingCase:
+    order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
+    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
+    return TrainingCase(name, distance, grid, np.asarray(affine, np.float64), channels, tuple(order))
+
+
+def heart_training_cases(
+    dataset_dir: str, hearts: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART
+) -> list[TrainingCase]:
+    """The user's fused label maps (if ``dataset_dir`` is not empty) and ``hearts`` generated ones.
+
+    Raises:
+        NearError: there are neither, or a label map cannot be used.
+    """
+    own = map_cases(dataset_dir, space, anatomy) if dataset_dir else []
+    return _some(own + heart_cases(hearts, seed, space, anatomy))
+
+
+def organ_training_cases(
+    dataset_dir: str, label: int | str, hearts: int, seed: int, space: WorkingSpace, weights: str
+) -> list[TrainingCase]:
+    """Class ``label`` of the user's maps (if ``dataset_dir`` is not empty), structures of ``hearts`` generated ones.
+
+    Raises:
+        NearError: there are neither, the table does not have the class, or a label cannot be used.
+    """
+    own: list[TrainingCase] = []
+    if dataset_dir:
+        structure = HEART.by_index(label) if isinstance(label, int) else None
+        if structure is None:
+            raise NearError(f"label {label!r}: say which class of the anatomy table to train on, --label 1 to 10")
+        own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular)
+    return _some(own + structure_cases(hearts, seed, space, weights))
+
+
+def _some(cases: list[TrainingCase]) -> list[TrainingCase]:
+    if not cases:
+        raise NearError("nothing to train on: give --dataset_dir, or hearts above 0")
     return cases
 
 
@@ -142,7 +202,12 @@ def noisy_map(
 
 
 def structure_items(
-    count: int, seed: int, level: float | str, weights: str, anatomy: Anatomy = HEART
+    count: int,
+    seed: int,
+    level: float | str,
+    weights: str,
+    spacing: tuple[float, float, float] | None = None,
+    anatomy: Anatomy = HEART,
 ) -> list[dict[str, Any]]:
     """Single structures of generated hearts to evaluate on: masks `image` (noisy) and `label` (true) and `name`.
 
@@ -150,7 +215,7 @@ def structure_items(
     """
     items = []
     for number in range(count):
-        noisy, truth, grid = heart_pair(seed, number, level)
+        noisy, truth, grid = heart_pair(seed, number, level, spacing)
         for structure in anatomy.structures:
             index = structure.index
             if structure.weights != weights or not (noisy == index).any():

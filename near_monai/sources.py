@@ -18,11 +18,11 @@ from near_monai.cases import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
 from near_monai.coords import Grid, spacing_of
 from near_monai.coronary import coronary_tree
 from near_monai.corruption import CorruptLabel
-from near_monai.datasets import TrainingCase
+from near_monai.datasets import Channel, TrainingCase
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, claim_empty, write_json, write_label
 from near_monai.space import WorkingSpace
-from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, SignedDistanced, WorkingGridd
+from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
 
 #: mm of background kept around a shape.
 MARGIN_MM = 8.0
@@ -41,8 +41,17 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace) -> list[TrainingCa
     return cases
 
 
-def label_cases(source: str | Path, label: int | str, space: WorkingSpace) -> list[TrainingCase]:
+def label_cases(
+    source: str | Path, label: int | str, space: WorkingSpace, scale: float = 1.0, tubular: bool = True
+) -> list[TrainingCase]:
     """The label maps of ``source`` (see :func:`near_monai.cases.find_cases`) as training shapes.
+
+    Args:
+        source: the label maps.
+        label: class, see :func:`near_monai.transforms.choose_label`.
+        space: the working space.
+        scale: the shapes are made so many times smaller.
+        tubular: they are vessels.
 
     Raises:
         NearError: nothing usable in ``source``; the message names the file.
@@ -51,6 +60,7 @@ def label_cases(source: str | Path, label: int | str, space: WorkingSpace) -> li
         [
             ReadLabeld("label"),
             PickLabeld("label", label),
+            Shrinkd("label", scale),
             CropToLabeld("label", MARGIN_MM),
             SignedDistanced("label", space.truncate),
             WorkingGridd("label", space.spacing),
@@ -60,7 +70,9 @@ def label_cases(source: str | Path, label: int | str, space: WorkingSpace) -> li
     for case in find_cases(source):
         distance = _run(prepare, {"label": case.label})["label"]
         grid = Grid.of(distance.shape[1:], spacing_of(distance.affine))
-        cases.append(TrainingCase(case.name, distance.as_tensor().half(), grid, distance.affine.numpy()))
+        cases.append(
+            TrainingCase(case.name, distance.as_tensor().half(), grid, distance.affine.numpy(), (Channel(tubular),))
+        )
     return cases
 
 

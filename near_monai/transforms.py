@@ -124,6 +124,23 @@ class PickStructuresd(MapTransform):
         return out
 
 
+class Shrinkd(MapTransform):
+    """Make what images show ``factor`` times smaller: the voxels stay, their size in mm shrinks."""
+
+    def __init__(self, keys: KeysCollection, factor: float) -> None:
+        super().__init__(keys)
+        self.factor = factor
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(C, X, Y, Z)`` MetaTensors with another affine."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            affine = out[key].affine.clone()
+            affine[:3] /= self.factor
+            out[key] = MetaTensor(out[key].as_tensor(), meta={**out[key].meta, "affine": affine})
+        return out
+
+
 class CropToLabeld(MapTransform):
     """Crop masks ``(1, X, Y, Z)`` to their bounding box plus ``margin_mm``, as far as the volume reaches."""
 

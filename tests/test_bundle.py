@@ -197,6 +197,27 @@ def run_bundle(run_id: str, name: str, labels: Path, output: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["organs", "heart"])
+def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Path) -> None:
+    array = np.zeros((30, 30, 30), np.uint8)
+    array[5:15, 8:22, 8:22], array[15:25, 8:22, 8:22] = 2, 3
+    nib.save(nib.Nifti1Image(array, np.diag([1.5, 1.5, 1.5, 1])), tmp_path / "own.nii.gz")
+    tiny = {key: value for key, value in TINY.items() if "held_out" not in key and key != "phantoms"}
+    options = tiny | {"hearts": 1, "max_epochs": 1, "label": 2, "held_out#dataset#data#spacing": COARSE}
+    if name == "heart":
+        del options["held_out#dataset#data#spacing"]
+    output = tmp_path / "run"
+    run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))
+    network, space = load_network(output / "best.pt")
+    assert network.field.heads == (10 if name == "heart" else 1)
+    assert space.spacing == (1.0 if name == "heart" else 0.5)
+
+
+def test_organs_of_a_class_that_the_table_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(NearError, match="say which class of the anatomy table"):
+        run_training(tmp_path / "run", str(tmp_path), [Path("organs")], arguments({"hearts": 1}))
+
+
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:
     from near_monai.batch import Options, refine_files
 

@@ -264,3 +264,62 @@ def test_phantoms_are_a_data_set_and_evaluate_scores_it(tmp_path: Path, capsys: 
     assert 0.75 < case["prediction"]["dice"] < 0.99
     assert case["baseline"]["dice"] == 1
     assert (tmp_path / "scores" / "scores.csv").read_text().startswith("case,source,dice")
+
+
+@pytest.fixture
+def chambers(tmp_path: Path) -> Path:
+    """A noisy atrium and ventricle side by side, a coronary beside them, and a class that no table knows."""
+    rng = np.random.default_rng(0)
+    i, j, k = np.meshgrid(*(np.arange(44.0),) * 3, indexing="ij")
+    rough = rng.normal(0, 1.0, i.shape)
+    array = np.zeros(i.shape, np.uint8)
+    array[(i - 15) ** 2 + (j - 22) ** 2 + (k - 22) ** 2 < (11 + rough) ** 2] = by_name("left_atrium").index
+    array[((i - 31) ** 2 + (j - 22) ** 2 + (k - 22) ** 2 < (9 + rough) ** 2) & (array == 0)] = AORTA
+    array[2:42, 36:39, 21:24], array[:2, :2, :2] = CORONARY, 99
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 1.0, 1.0, 1.0])), tmp_path / "heart.nii.gz")
+    return tmp_path / "heart.nii.gz"
+
+
+def test_all_labels_are_refined_to_one_map(chambers: Path, tmp_path: Path) -> None:
+    assert run("refine", chambers, "-o", tmp_path / "out", "--all-labels", "--quiet") == 0
+    before, after = (nib.nifti1.load(path) for path in (chambers, tmp_path / "out" / chambers.name))
+    np.testing.assert_array_equal(before.affine, after.affine)
+    old, new = np.asarray(before.dataobj), np.asarray(after.dataobj)
+    assert set(np.unique(old)) == set(np.unique(new))
+    np.testing.assert_array_equal(old == 99, new == 99)
+    (case,) = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert [row["name"] for row in case["structures"]] == ["left_atrium", "aorta", "coronary"]
+    assert case["rules_broken_after"] == len(case["flagged"]) <= case["rules_broken_before"]
+    assert json.loads(after.header.extensions[0].get_content())["Segment8_Name"] == "coronary"
+    assert {p.name for p in (tmp_path / "out").glob("labels.*")} == {"labels.ctbl", "labels.txt"}
+
+
+def test_one_class_of_several_is_what_the_table_says(chambers: Path, tmp_path: Path) -> None:
+    assert run("refine", chambers, "-o", tmp_path / "out", "--label", AORTA, "--quiet") == 0
+    (case,) = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert case["structure"] == "aorta"
+    assert case["warnings"] == []
+    old, new = (read_label(path).array for path in (chambers, tmp_path / "out" / chambers.name))
+    np.testing.assert_array_equal(old == by_name("left_atrium").index, new == by_name("left_atrium").index)
+
+
+def test_class_outside_the_table_has_to_be_named(
+    chambers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("refine", chambers, "-o", tmp_path / "out", "--label", 99, "--quiet") == 1
+    assert "label 99 is not in the anatomy table" in capsys.readouterr().err
+    assert run("refine", chambers, "-o", tmp_path / "named", "--label", 99, "--structure", "aorta", "--quiet") == 0
+
+
+def test_all_labels_and_one_label_contradict(chambers: Path, tmp_path: Path) -> None:
+    assert run("refine", chambers, "-o", tmp_path / "out", "--all-labels", "--label", 3, "--quiet") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_hearts_as_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = (np.full((4, 4, 4), 2, np.uint8), np.full((4, 4, 4), 3, np.uint8), Grid((4, 4, 4), (1.0, 1.0, 1.0)))
+    monkeypatch.setattr("near_monai.heart_sources.heart_pair", lambda *_: pair)
+    assert run("phantom", tmp_path / "hearts", "-n", 1, "--hearts", "--quiet") == 0
+    description = json.loads((tmp_path / "hearts" / "dataset.json").read_text())
+    assert description["labels"]["coronary"] == CORONARY
+    assert (read_label(tmp_path / "hearts" / "truthTr" / "heart_0_0000.nii.gz").array == 3).all()

@@ -106,7 +106,7 @@ def test_heart_cases_hold_every_structure_by_priority() -> None:
 
 
 def test_structure_items_are_masks_in_their_scale() -> None:
-    items = structure_items(1, 5, "mild", "organs.pt")
+    items = structure_items(1, 5, "mild", "organs.pt", COARSE)
     assert {item["name"].split("_", 3)[3] for item in items} == {s.name for s in HEART.structures} - {"coronary"}
     item = items[0]
     assert item["image"].shape == item["label"].shape
