@@ -49,6 +49,7 @@ class Structure:
         tubular: A vessel: it can be torn, and torn-off pieces are joined by tubes.
         weights: File of the weights that refine it, in the bundle's ``models``.
         trust: How far its function is trusted against a label.
+        threshold: F's probability from which a point belongs to it.
         colour: Red, green and blue, 0..255, for viewers.
     """
 
@@ -62,6 +63,7 @@ class Structure:
     tubular: bool = False
     weights: str = "organs.pt"
     trust: Trust = ORGAN_TRUST
+    threshold: float = 0.5
     colour: tuple[int, int, int] = (128, 128, 128)
 
 
@@ -141,6 +143,8 @@ def _structure(row: dict[str, Any]) -> Structure:
     structure = Structure(**turned)
     if structure.components < 1 or structure.near < 0 or not 0 < structure.scale < float("inf"):
         raise ValueError(f"{structure.name}: components at least 1, near at least 0 and scale above 0")
+    if not 0 < structure.threshold < 1:
+        raise ValueError(f"{structure.name}: threshold {structure.threshold}; expected a number between 0 and 1")
     return structure
 
 
@@ -171,6 +175,7 @@ _TURN: dict[str, Callable[[Any], Any]] = {
     "touches": tuple,
     "near": float,
     "scale": float,
+    "threshold": float,
     "tubular": _flag,
     "trust": _trust,
     "colour": _colour,

@@ -28,6 +28,7 @@ from near_monai.familiarity import warnings_for
 from near_monai.findings import find, in_world
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
+from near_monai.merging import by_priority
 from near_monai.refinement import refine_mask
 from near_monai.repair import VESSEL
 from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
@@ -188,6 +189,9 @@ def _refine_whole(case: Case, output: Path, options: Options, networks: Networks
     """Refine every class of a file; returns the figures of its row."""
     file = read_label(case.label)
     whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
+    if options.save_codes and whole.code is not None:
+        affine = whole.code.reference.affine_from(file.affine, file.grid)
+        save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
     write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
     return {
         "structures": whole.rows,
@@ -202,7 +206,7 @@ def _refine_whole(case: Case, output: Path, options: Options, networks: Networks
 def redraw_files(
     source: str | Path, output: str | Path, weights: str | None, resolution: int | None, device: str = "auto"
 ) -> int:
-    """Draw the masks of saved codes anew, as ``NAME.nii.gz`` with 1 where F is above 0.5.
+    """Draw saved codes anew, as ``NAME.nii.gz``: 1 where F is above 0.5, or the label map of a function of all classes.
 
     Args:
         source: a code file or a folder of them.
@@ -226,7 +230,8 @@ def redraw_files(
         if target.exists():
             raise NearError(f"{target}: is there already; give another folder")
         probability, affine = redraw(path, weights, resolution, device)
-        file = LabelMap.from_array((probability > 0.5).astype(np.uint8), affine)
+        drawn = by_priority(probability) if probability.ndim == 4 else (probability > 0.5).astype(np.uint8)
+        file = LabelMap.from_array(drawn, affine)
         write_label(target, file.array, file)
     return len(paths)
 

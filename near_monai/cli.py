@@ -46,8 +46,10 @@ def refine(
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     which = _label(label)
     if all_labels:
-        if which != "auto" or cube or save_codes or save_probability or no_clean or structure:
-            raise typer.BadParameter("goes with --weights, --table and --device only", param_hint="--all-labels")
+        if which != "auto" or cube or save_probability or no_clean or structure:
+            raise typer.BadParameter("goes with --weights, --table, --device, --save-codes", param_hint="--all-labels")
+        if save_codes and not weights:
+            raise typer.BadParameter("needs one function of all classes: --weights heart.pt", param_hint="--save-codes")
         which = "all"
     options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
     run = refine_files(source, output, options, quiet)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from near_monai.coords import Grid
 from near_monai.datasets import TrainingCase
 from near_monai.errors import NearError
-from near_monai.inference import CaseCode, decode, table_code
+from near_monai.inference import CaseCode, decode_all, table_code
 from near_monai.network import NearNetwork
 from near_monai.weights import load_network
 
@@ -74,7 +74,7 @@ def save_table_codes(folder: str | Path, network: NearNetwork, cases: Sequence[T
 
 def redraw(
     path: str | Path, weights: str | Path | None = None, resolution: int | None = None, device: str = "auto"
-) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Occupancy probability of a saved code, drawn anew by F.
 
     Args:
@@ -84,7 +84,7 @@ def redraw(
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
 
     Returns:
-        float32 ``(X, Y, Z)`` in [0, 1] and its 4 x 4 world affine.
+        float32 ``(X, Y, Z)`` in [0, 1], or ``(C, X, Y, Z)`` from a function of C structures, and its world affine.
 
     Raises:
         NearError: unusable code or weights.
@@ -93,9 +93,11 @@ def redraw(
     network, _ = load_network(weights, device)
     target = saved.code.grid.cube(resolution) if resolution else saved.code.reference
     try:
-        probability = decode(saved.code, network.field, target)
+        probability = decode_all(saved.code, network.field, target)
     except RuntimeError as error:
         raise NearError(f"{path}: does not fit these weights; give the weights that the code was made with") from error
+    if len(probability) == 1:
+        probability = probability[0]
     return probability, target.affine_from(saved.affine, saved.code.reference)
 
 

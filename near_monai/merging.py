@@ -115,6 +115,20 @@ def fill_slits(
     return changes
 
 
+def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> NDArray[np.uint8]:
+    """A label map of probabilities alone: of the structures above their threshold the first in the priority.
+
+    Args:
+        probability: ``(C, X, Y, Z)``, one channel per structure of the table, in its order.
+        anatomy: the table.
+    """
+    array = np.zeros(probability.shape[1:], np.uint8)
+    for channel in np.argsort([-s.rank for s in anatomy.structures]):
+        structure = anatomy.structures[channel]
+        array[probability[channel] > structure.threshold] = structure.index
+    return array
+
+
 def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> NDArray[np.bool_]:
     """Voxels that ``before`` labels, ``after`` does not, and that lie in a narrow gap between two structures.
 

@@ -84,7 +84,7 @@ def repair(
     noise = noise_of(mask, probability, grid) if noise_mm is None else noise_mm
     clean_mm, noisy_mm, margin = structure.trust
     margin *= float(np.clip((noisy_mm - noise) / (noisy_mm - clean_mm), 0, 1))
-    decided = decide(mask, probability, margin)
+    decided = decide(mask, probability, margin, structure.threshold)
     if not clean:
         return Repaired(decided, np.zeros_like(mask), [], noise, margin)
     bridge_mask, bridges = reconnect(decided, probability, grid) if structure.tubular else (np.zeros_like(mask), [])
@@ -112,9 +112,11 @@ def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:
     return sum(faces) * grid.voxel_volume * 2 / 3
 
 
-def decide(mask: NDArray[np.bool_], probability: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
+def decide(
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], margin: float, threshold: float = 0.5
+) -> NDArray[np.bool_]:
     """``mask``, changed where F contradicts it by more than ``margin``.
 
     The margin holds everywhere: with one for the wall alone, what F adds beyond the wall came out hollow.
     """
-    return np.asarray(np.where(mask, probability >= 0.5 - margin, probability > 0.5 + margin))
+    return np.asarray(np.where(mask, probability >= threshold - margin, probability > threshold + margin))

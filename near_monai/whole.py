@@ -16,7 +16,7 @@ from near_monai.cleaning import count_components
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
-from near_monai.inference import decode_all, encode
+from near_monai.inference import CaseCode, decode_all, encode
 from near_monai.merging import Claim
 from near_monai.network import NearNetwork
 from near_monai.refinement import refine_mask, repair_scaled
@@ -41,6 +41,7 @@ class Whole:
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
         rows: per structure: volume and components before and after, noise and margin.
+        code: z of the case if one function of all structures refined it.
     """
 
     array: NDArray[np.uint8]
@@ -48,6 +49,7 @@ class Whole:
     flagged: list[Change]
     rules_before: int
     rows: list[dict[str, Any]]
+    code: CaseCode | None
 
 
 def refine_all(
@@ -71,9 +73,11 @@ def refine_all(
     box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
     inner, sub = np.where(known, array, 0)[box.slices()].astype(np.uint8), box.grid(grid)
     present = [s for s in anatomy.structures if (inner == s.index).any()]
-    found = (
-        _by_one(inner, sub, present, networks(unified), anatomy) if unified else _by_each(inner, sub, present, networks)
-    )
+    code: CaseCode | None = None
+    if unified:
+        code, found = _by_one(inner, sub, present, networks(unified), anatomy)
+    else:
+        found = _by_each(inner, sub, present, networks)
     claims = [claim for claim, _ in found]
     composed = compose(claims, inner, sub, anatomy)
     rows = [_row(s, inner, composed.array, sub, repaired) for s, (_, repaired) in zip(present, found, strict=True)]
@@ -81,7 +85,7 @@ def refine_all(
     free = known[box.slices()] | (out[box.slices()] == 0)
     out[box.slices()][free] = composed.array[free]
     broken = len(violations(inner, sub, anatomy))
-    return Whole(out, composed.changes, composed.flagged, broken, rows)
+    return Whole(out, composed.changes, composed.flagged, broken, rows, code)
 
 
 def _by_each(
@@ -105,13 +109,14 @@ def _by_one(
     present: list[Structure],
     unified: tuple[NearNetwork, WorkingSpace],
     anatomy: Anatomy,
-) -> list[tuple[Claim, Repaired]]:
+) -> tuple[CaseCode, list[tuple[Claim, Repaired]]]:
     """All structures by one function: one code, one evaluation."""
     network, space = unified
     if network.field.heads != len(anatomy.structures):
         raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
     masks = np.stack([array == s.index for s in anatomy.structures])
-    probability = decode_all(encode(masks, grid, network, space), network.field, grid, np.float16)
+    code = encode(masks, grid, network, space)
+    probability = decode_all(code, network.field, grid, np.float16)
     found = []
     for structure in present:
         channel = anatomy.structures.index(structure)
@@ -119,7 +124,7 @@ def _by_one(
         own = probability[channel][box.slices()]
         repaired = repair_scaled(masks[channel][box.slices()], own.astype(np.float32), box.grid(grid), structure)
         found.append((Claim(structure.index, box, repaired.mask, own), repaired))
-    return found
+    return code, found
 
 
 def _row(

@@ -1,5 +1,7 @@
 """All structures at once: what is consistent stays, what is unknown is not touched, both kinds of functions serve."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,17 +9,19 @@ from torch import nn
 
 from benchmarks.unet import LogitGrid
 from near_monai.anatomy import HEART
-from near_monai.boxes import Box
+from near_monai.boxes import Box, crop_box
+from near_monai.codes import load_code, save_code
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.heart import label_map, structure_fields, whole_heart
 from near_monai.heart_sources import noisy_map
-from near_monai.merging import Claim, slits
+from near_monai.inference import decode_all
+from near_monai.merging import Claim, by_priority, slits
 from near_monai.network import NearNetwork
 from near_monai.rules import correct, violations
 from near_monai.space import WorkingSpace
-from near_monai.whole import refine_all
+from near_monai.whole import MARGIN_MM, refine_all
 
 SPACES = {"each": WorkingSpace(), "all": WorkingSpace(1.0, 6.0, 8.0)}
 
@@ -83,3 +87,25 @@ def test_weights_that_know_another_number_of_structures(truth: tuple[np.ndarray,
 def test_nothing_of_the_table() -> None:
     with pytest.raises(NearError, match="no class of the anatomy table"):
         refine_all(np.full((8, 8, 8), 77, np.uint8), Grid((8, 8, 8), (1.0, 1.0, 1.0)), echo)
+
+
+def test_code_of_one_function_redraws_the_map(truth: tuple[np.ndarray, Grid], tmp_path: Path) -> None:
+    array, grid = truth
+    whole = refine_all(array, grid, echo, "all")
+    assert whole.code is not None
+    save_code(tmp_path / "a.npz", whole.code, np.eye(4))
+    code = load_code(tmp_path / "a.npz").code
+    drawn = by_priority(decode_all(code, echo("all")[0].field, code.reference))
+    box = crop_box(array > 0, grid.spacing, MARGIN_MM * 2)
+    original = array[box.slices()]
+    assert drawn.shape == original.shape
+    dice = (
+        2 * np.count_nonzero((drawn == original) & (drawn > 0)) / (np.count_nonzero(drawn) + np.count_nonzero(original))
+    )
+    assert dice > 0.9
+
+
+def test_priority_and_threshold_decide() -> None:
+    probability = np.zeros((10, 2, 1, 1), np.float32)
+    probability[0], probability[8] = 0.9, np.array([0.6, 0.4]).reshape(2, 1, 1)
+    assert by_priority(probability).ravel().tolist() == [9, 1]
