@@ -31,14 +31,12 @@ from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_lab
 from near_monai.merging import by_priority
 from near_monai.refinement import refine_mask
 from near_monai.repair import VESSEL
-from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
+from near_monai.transforms import ALL, AUTO, FOREGROUND, choose_label, mask_of
 from near_monai.version import __version__
 from near_monai.weights import load_network
 from near_monai.whole import Networks, refine_all
 
 RUN_FILE = "run.json"
-#: Every class of the table.
-ALL = "all"
 CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER = "codes", "probability", "bridges"
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0

@@ -6,17 +6,21 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from near_monai.anatomy import HEART
+from near_monai.compose import compose
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
 from near_monai.repair import repair
-from near_monai.transforms import AUTO, choose_label
+from near_monai.transforms import ALL, AUTO, choose_label
+from near_monai.whole import repair_structures
 
 
 class RepairMaskd(MapTransform):
@@ -43,13 +47,42 @@ class RepairMaskd(MapTransform):
         return out
 
 
+class ComposeStructuresd(MapTransform):
+    """:func:`near_monai.compose.compose`: probabilities of all structures ``(C, X, Y, Z)`` become one label map.
+
+    Args:
+        keys: probabilities, as :class:`near_monai.inference.NearInferer` gives them.
+        label_key: the noisy masks that they belong to, as :class:`near_monai.transforms.PickStructuresd` gives them.
+    """
+
+    def __init__(self, keys: KeysCollection, label_key: str = "image") -> None:
+        super().__init__(keys)
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``(1, X, Y, Z)`` label maps; voxel sizes come from the MetaTensor."""
+        out = dict(data)
+        masks = out[self.label_key].cpu().numpy() > 0
+        before = np.zeros(masks.shape[1:], np.uint8)
+        for structure, mask in zip(HEART.structures, masks, strict=True):
+            before[mask] = structure.index
+        for key in self.key_iterator(out):
+            probability: MetaTensor = out[key]
+            grid = Grid.of(before.shape, spacing_of(probability.affine))
+            claims = [claim for claim, _ in repair_structures(masks, probability.cpu().numpy(), grid)]
+            composed = compose(claims, before, grid)
+            out[key] = MetaTensor(torch.as_tensor(composed.array[None]), meta=probability.meta)
+        return out
+
+
 class SaveRefinedd(MapTransform):
     """Writes refined masks as label maps, with name, grid and header of the file that they came from.
 
     Args:
-        keys: refined masks ``(1, X, Y, Z)`` on the grid of the source file, named by ``filename_or_obj``.
+        keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of the source file, named by
+            ``filename_or_obj``.
         output_dir: target folder.
-        label: class that was refined, as in :class:`near_monai.transforms.PickLabeld`.
+        label: class that was refined, as in :class:`near_monai.transforms.PickLabeld`; ``"all"`` for label maps.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO) -> None:
@@ -61,9 +94,13 @@ class SaveRefinedd(MapTransform):
         """Write; the data pass unchanged."""
         for key in self.key_iterator(data):
             source = read_label(data[key].meta["filename_or_obj"])
-            chosen = choose_label(source.array, self.label, str(source.path))
-            refined = data[key][0].cpu().numpy() > 0
-            fused = put_back(source.array, source.grid, refined, source.grid, chosen)
+            refined = data[key][0].cpu().numpy()
+            if self.label == ALL:
+                unknown = (source.array > 0) & ~np.isin(source.array, [s.index for s in HEART.structures])
+                fused = np.where(unknown, source.array, refined)
+            else:
+                chosen = choose_label(source.array, self.label, str(source.path))
+                fused = put_back(source.array, source.grid, refined > 0, source.grid, chosen)
             target = self.output_dir / Path(str(source.path)).name
             if target.exists():
                 raise NearError(f"{target}: is there already; give an empty output_dir, so that nothing is overwritten")

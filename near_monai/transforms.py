@@ -24,6 +24,8 @@ from near_monai.io import read_label
 FOREGROUND = "fg"
 #: The only class there is, else coronary.
 AUTO = "auto"
+#: Every class of the anatomy table.
+ALL = "all"
 
 
 def choose_label(array: NDArray[np.integer], label: int | str, where: str = "label map") -> int | str:

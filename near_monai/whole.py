@@ -27,6 +27,9 @@ from near_monai.space import WorkingSpace
 #: mm of background around a structure of scale 1 in which its function is asked.
 MARGIN_MM = 8.0
 
+#: Where a function of all says less than this, a structure claims nothing.
+UNLIKELY = 0.01
+
 #: Weights file of the table to network and working space.
 Networks = Callable[[str], tuple[NearNetwork, WorkingSpace]]
 
@@ -75,7 +78,7 @@ def refine_all(
     present = [s for s in anatomy.structures if (inner == s.index).any()]
     code: CaseCode | None = None
     if unified:
-        code, found = _by_one(inner, sub, present, networks(unified), anatomy)
+        code, found = _by_one(inner, sub, networks(unified), anatomy)
     else:
         found = _by_each(inner, sub, present, networks)
     claims = [claim for claim, _ in found]
@@ -106,7 +109,6 @@ def _by_each(
 def _by_one(
     array: NDArray[np.uint8],
     grid: Grid,
-    present: list[Structure],
     unified: tuple[NearNetwork, WorkingSpace],
     anatomy: Anatomy,
 ) -> tuple[CaseCode, list[tuple[Claim, Repaired]]]:
@@ -117,14 +119,32 @@ def _by_one(
     masks = np.stack([array == s.index for s in anatomy.structures])
     code = encode(masks, grid, network, space)
     probability = decode_all(code, network.field, grid, np.float16)
+    return code, repair_structures(masks, probability, grid, anatomy)
+
+
+def repair_structures(
+    masks: NDArray[np.bool_], probability: NDArray[np.floating], grid: Grid, anatomy: Anatomy = HEART
+) -> list[tuple[Claim, Repaired]]:
+    """Repair every structure that is present, given what one function of all says.
+
+    Args:
+        masks: ``(C, X, Y, Z)``, one channel per structure of the table, in its order.
+        probability: same shape.
+        grid: their grid.
+        anatomy: the table.
+
+    Returns:
+        For every structure that is present what it claims, and what was done to it.
+    """
     found = []
-    for structure in present:
-        channel = anatomy.structures.index(structure)
-        box = box_of(masks[channel] | (probability[channel] > 0.01))
-        own = probability[channel][box.slices()]
-        repaired = repair_scaled(masks[channel][box.slices()], own.astype(np.float32), box.grid(grid), structure)
-        found.append((Claim(structure.index, box, repaired.mask, own), repaired))
-    return code, found
+    for structure, mask, own in zip(anatomy.structures, masks, probability, strict=True):
+        if not mask.any():
+            continue
+        box = box_of(np.asarray(mask | (own > UNLIKELY)))
+        inner, p = mask[box.slices()], own[box.slices()]
+        repaired = repair_scaled(inner, p.astype(np.float32), box.grid(grid), structure)
+        found.append((Claim(structure.index, box, repaired.mask, p), repaired))
+    return found
 
 
 def _row(
