@@ -19,7 +19,6 @@ from near_monai.boxes import Box, box_of
 from near_monai.changes import Change
 from near_monai.cleaning import components
 from near_monai.coords import Grid
-from near_monai.distance import signed_distance
 
 #: Where two claim a voxel, the one that comes later in the priority gets it if it is surer by this much.
 SURER = 0.25
@@ -143,9 +142,8 @@ def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> ND
         return found
     box = box_of(lost).grow(int(np.ceil(2 * SLIT_MM / min(grid.spacing))) + 1, after.shape)
     cut, near = box.slices(), after[box.slices()]
-    radius = max(SLIT_MM / 2, max(grid.spacing))
-    grown = signed_distance(near > 0, grid.spacing, 2 * radius) < radius
-    closed = signed_distance(grown, grid.spacing, 2 * radius) < -radius
+    size = [2 * max(1, round(SLIT_MM / 2 / step)) + 1 for step in grid.spacing]
+    closed = ndimage.minimum_filter(ndimage.maximum_filter(near > 0, size), size)  # a closing, much faster than by name
     index, count = components(closed & lost[cut])
     wide = _between_two(index, count, near)[index]
     # the closing rounds the rim of a gap: there the voxels' own neighbours tell
