@@ -18,17 +18,17 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, Structure, load
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
-from near_monai.changes import in_world as changes_in_world
 from near_monai.cleaning import count_components
 from near_monai.codes import redraw, save_code
 from near_monai.colours import segment_fields, write_tables
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
-from near_monai.findings import find, in_world
+from near_monai.findings import find
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_json, write_label, write_volume
 from near_monai.merging import by_priority
+from near_monai.places import in_world
 from near_monai.refinement import refine_mask
 from near_monai.repair import VESSEL
 from near_monai.transforms import ALL, AUTO, FOREGROUND, choose_label, mask_of
@@ -195,8 +195,8 @@ def _refine_whole(case: Case, output: Path, options: Options, networks: Networks
         "structures": whole.rows,
         "rules_broken_before": whole.rules_before,
         "rules_broken_after": len(whole.flagged),
-        "changes": changes_in_world(whole.changes, file.grid, file.affine),
-        "flagged": changes_in_world(whole.flagged, file.grid, file.affine),
+        "changes": in_world(whole.changes, file.grid, file.affine),
+        "flagged": in_world(whole.flagged, file.grid, file.affine),
         "warnings": [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 

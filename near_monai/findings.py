@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from nibabel.affines import apply_affine
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from near_monai.boxes import box_of
@@ -29,7 +27,7 @@ class Finding:
 
     Attributes:
         kind: ``"added"``, ``"removed"``, ``"bridged"`` or ``"uncertain"``.
-        place: its centre ``(x, y, z)`` in mm: of the grid's frame, or of the world after :func:`in_world`.
+        place: its centre ``(x, y, z)`` in mm, in the frame of the grid.
         volume_mm3: its volume.
         probability: F's mean in it.
     """
@@ -87,19 +85,3 @@ def _pieces(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32
         x, y, z = (float(v) for v in grid.to_mm(np.argwhere(piece).mean(0) + [side.start for side in box]))
         found.append(Finding(kind, (x, y, z), float(volume[number]), float(probability[box][piece].mean())))
     return found
-
-
-def in_world(findings: list[Finding], grid: Grid, affine: ArrayLike) -> list[dict[str, Any]]:
-    """Findings as plain records, their places in world mm (NIfTI's RAS+ frame) and all numbers rounded.
-
-    Args:
-        findings: findings in the frame of ``grid``.
-        grid: that grid.
-        affine: its 4 x 4 world affine.
-    """
-    records = []
-    for finding in findings:
-        place = apply_affine(np.asarray(affine, np.float64), grid.to_voxel(finding.place))
-        record = asdict(finding) | {"place": [round(float(x), 1) for x in place]}
-        records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
-    return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import crop_box
@@ -21,7 +20,7 @@ from near_monai.datasets import Channel, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.heart import label_map, structure_fields, whole_heart
-from near_monai.io import LabelMap, read_label
+from near_monai.io import read_label
 from near_monai.sources import MARGIN_MM, label_cases, write_set
 from near_monai.space import WorkingSpace
 
@@ -244,17 +243,7 @@ def heart_items(
 
 
 def write_hearts(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:
-    """Write a data set of generated hearts: ``labelsTr`` (noisy), ``truthTr`` and an MSD ``dataset.json``.
-
-    Raises:
-        NearError: unknown noise level, or ``output`` is in use.
-    """
-
-    def pairs() -> Iterator[tuple[str, LabelMap, LabelMap]]:
-        for number in tqdm(range(count), desc="phantom", unit="heart", disable=quiet):
-            noisy, truth, grid = heart_pair(seed, number, level)
-            files = [LabelMap.from_array(array, np.diag([*grid.spacing, 1.0])) for array in (noisy, truth)]
-            yield f"heart_{seed}_{number:04d}.nii.gz", files[0], files[1]
-
-    CorruptLabel(level)  # refuses an unknown level before anything is made
-    write_set(output, "generated hearts", {s.name: s.index for s in HEART.structures}, pairs())
+    """Write a data set of generated hearts, see :func:`near_monai.sources.write_set`."""
+    names = [f"heart_{seed}_{number:04d}" for number in range(count)]
+    labels = {s.name: s.index for s in HEART.structures}
+    write_set(output, "generated hearts", labels, names, lambda n: heart_pair(seed, n, level), level, quiet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from near_monai.io import LabelMap, claim_empty, write_json, write_label
 from near_monai.space import WorkingSpace
 from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
 
+#: Noisy and true label map and their grid.
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
 #: mm of background kept around a shape.
 MARGIN_MM = 8.0
 
@@ -164,49 +166,53 @@ def table_items(cases: list[TrainingCase]) -> list[dict[str, Any]]:
 
 
 def write_phantoms(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:
-    """Write a data set of generated trees: ``labelsTr`` (noisy), ``truthTr`` and an MSD ``dataset.json``.
+    """Write a data set of generated trees, see :func:`write_set`."""
 
-    Raises:
-        NearError: unknown noise level, or ``output`` is in use.
-    """
+    def pair(number: int) -> Pair:
+        noisy, truth, grid = phantom_pair(seed, number, level)
+        return noisy * np.uint8(CORONARY), truth * np.uint8(CORONARY), grid
 
-    def pairs() -> Iterator[tuple[str, LabelMap, LabelMap]]:
-        for number in tqdm(range(count), desc="phantom", unit="tree", disable=quiet):
-            noisy, truth, grid = phantom_pair(seed, number, level)
-            affine = np.diag([*grid.spacing, 1.0])
-            files = [LabelMap.from_array(mask * np.uint8(CORONARY), affine) for mask in (noisy, truth)]
-            yield f"phantom_{seed}_{number:04d}.nii.gz", files[0], files[1]
-
-    CorruptLabel(level)  # refuses an unknown level before anything is made
-    write_set(output, "generated coronary trees", {"coronary": CORONARY}, pairs())
+    names = [f"phantom_{seed}_{number:04d}" for number in range(count)]
+    write_set(output, "generated coronary trees", {"coronary": CORONARY}, names, pair, level, quiet)
 
 
 def write_set(
-    output: Path, title: str, labels: dict[str, int], pairs: Iterable[tuple[str, LabelMap, LabelMap]]
+    output: Path,
+    title: str,
+    labels: dict[str, int],
+    names: Sequence[str],
+    pair: Callable[[int], Pair],
+    level: float | str,
+    quiet: bool = False,
 ) -> None:
-    """Write noisy and true label maps as a data set.
+    """Write a generated data set: ``labelsTr`` (noisy), ``truthTr`` and an MSD ``dataset.json``.
 
     Args:
         output: folder to write to.
         title: name of the set.
         labels: name to class index.
-        pairs: file name, noisy map and true map of every case.
+        names: of the cases.
+        pair: noisy and true label map of case ``n``, uint8, and their grid.
+        level: noise level, checked before anything is made.
+        quiet: no progress bar.
 
     Raises:
-        NearError: ``output`` is in use.
+        NearError: unknown noise level, or ``output`` is in use.
     """
+    CorruptLabel(level)
     claim_empty(output)
-    names = []
-    for name, noisy, truth in pairs:
-        for folder, file in ((LABEL_FOLDER, noisy), (TRUTH_FOLDER, truth)):
+    files = [f"{name}.nii.gz" for name in names]
+    for number, name in enumerate(tqdm(files, desc="phantom", unit="case", disable=quiet)):
+        *arrays, grid = pair(number)
+        for folder, array in zip((LABEL_FOLDER, TRUTH_FOLDER), arrays, strict=True):
+            file = LabelMap.from_array(array, np.diag([*grid.spacing, 1.0]))
             write_label(output / folder / name, file.array, file)
-        names.append(name)
     description = {
         "name": title,
         "labels": {"background": 0, **labels},
-        "numTraining": len(names),
+        "numTraining": len(files),
         "file_ending": ".nii.gz",
-        "training": [{"label": f"./{LABEL_FOLDER}/{n}", "truth": f"./{TRUTH_FOLDER}/{n}"} for n in names],
+        "training": [{"label": f"./{LABEL_FOLDER}/{n}", "truth": f"./{TRUTH_FOLDER}/{n}"} for n in files],
     }
     write_json(output / DESCRIPTION, description)
 

@@ -11,8 +11,9 @@ from near_monai.cleaning import count_components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
-from near_monai.findings import find, in_world
+from near_monai.findings import find
 from near_monai.metrics import Shape
+from near_monai.places import in_world
 from near_monai.reconnection import REACH_MM, reconnect
 from near_monai.repair import VESSEL, decide, noise_of, repair
 

@@ -1,0 +1,43 @@
+"""Places in a case, as records that a person can go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import ArrayLike
+
+from near_monai.coords import Grid
+
+
+class Place(Protocol):
+    """A dataclass that says where something is and how large."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Its centre in mm, in the frame of a grid."""
+
+    @property
+    def volume_mm3(self) -> float:
+        """Its volume."""
+
+
+def in_world(places: Iterable[Place], grid: Grid, affine: ArrayLike) -> list[dict[str, Any]]:
+    """Plain records, largest first, their places in world mm (NIfTI's RAS+ frame) and all numbers rounded.
+
+    Args:
+        places: in the frame of ``grid``.
+        grid: that grid.
+        affine: its 4 x 4 world affine.
+    """
+    records = []
+    for found in sorted(places, key=lambda place: -place.volume_mm3):
+        place = apply_affine(np.asarray(affine, np.float64), grid.to_voxel(found.place))
+        record = asdict(found) | {"place": [round(float(x), 1) for x in place]}
+        records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
+    return records
