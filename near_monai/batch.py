@@ -20,7 +20,7 @@ from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.cleaning import count_components
 from near_monai.codes import redraw, save_code
-from near_monai.colours import segment_fields, write_tables
+from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, segment_fields, write_tables
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
@@ -33,7 +33,7 @@ from near_monai.refinement import refine_mask
 from near_monai.repair import VESSEL
 from near_monai.transforms import ALL, AUTO, FOREGROUND, choose_label, mask_of
 from near_monai.version import __version__
-from near_monai.weights import load_network
+from near_monai.weights import load_network, shipped
 from near_monai.whole import Networks, refine_all
 
 RUN_FILE = "run.json"
@@ -93,7 +93,7 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
     _check_output(output, cases)
     networks = lru_cache(lambda weights: load_network(weights, options.device))
     anatomy = load(options.table) if options.table else HEART
-    network, _ = networks(options.weights)
+    network, _ = networks(options.weights or shipped(VESSEL.weights))
     run: dict[str, Any] = {
         "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,6 +109,7 @@ def refine_files(source: str | Path, output: str | Path, options: Options, quiet
         start = time.perf_counter()
         row: dict[str, Any] = {"name": case.name, "status": "failed"}
         try:
+            _forget(case, output)
             if options.label == ALL:
                 row.update(_refine_whole(case, output, options, networks, anatomy), status="done")
             else:
@@ -132,8 +133,8 @@ def _refine_file(case: Case, output: Path, options: Options, networks: Networks,
     file = read_label(case.label)
     label = choose_label(file.array, options.label, str(case.label))
     mask = mask_of(file.array, label)
-    structure = _structure(file.array, label, options.structure, anatomy)
-    network, space = networks(options.weights or structure.weights)
+    structure = _structure(file.array, label, options, anatomy)
+    network, space = networks(options.weights or shipped(structure.weights))
     target = file.grid
     if options.resolution:
         target = crop_box(mask, file.grid.spacing, CUBE_MARGIN_MM).grid(file.grid).cube(options.resolution)
@@ -149,11 +150,10 @@ def _refine_file(case: Case, output: Path, options: Options, networks: Networks,
     if options.save_probability:
         path = output / PROBABILITY_FOLDER / f"{case.name}{suffix_of(case.label)}"
         write_volume(path, result.probability, file, affine)
-    bridge_file = output / BRIDGE_FOLDER / case.label.name
-    bridge_file.unlink(missing_ok=True)  # of an earlier run
     if repaired.bridges:
-        write_label(bridge_file, repaired.bridge_mask.astype(np.uint8), file, affine)
+        write_label(output / BRIDGE_FOLDER / case.label.name, repaired.bridge_mask.astype(np.uint8), file, affine)
     write_label(output / case.label.name, fused, file, affine)
+    warnings = warnings_for(mask, file.grid, after, target, repaired.noise_mm)
     return {
         "label": label,
         "components_before": count_components(mask),
@@ -167,17 +167,18 @@ def _refine_file(case: Case, output: Path, options: Options, networks: Networks,
         "bridges": [asdict(bridge) for bridge in repaired.bridges],
         "findings": in_world(findings, target, file.affine if affine is None else affine),
         "structure": structure.name,
-        "warnings": warnings_for(mask, file.grid, after, target, repaired.noise_mm) if structure is VESSEL else [],
+        "warnings": warnings if structure.weights == VESSEL.weights else [],
     }
 
 
-def _structure(array: np.ndarray, label: int | str, name: str | None, anatomy: Anatomy) -> Structure:
+def _structure(array: np.ndarray, label: int | str, options: Options, anatomy: Anatomy) -> Structure:
     """What class ``label`` of a map is taken for, see :class:`Options`."""
-    if name is not None:
-        return anatomy.by_name(name)
-    if label == FOREGROUND or not np.any((array != 0) & (array != label)):
+    if options.structure is not None:
+        return anatomy.by_name(options.structure)
+    alone = label == FOREGROUND or not np.any((array != 0) & (array != label))
+    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    if alone and (options.table is None or structure is None):
         return VESSEL
-    structure = anatomy.by_index(int(label))
     if structure is None:
         raise NearError(f"label {label} is not in the anatomy table; say what it is with --structure, or give a table")
     return structure
@@ -191,18 +192,30 @@ def _refine_whole(case: Case, output: Path, options: Options, networks: Networks
         affine = whole.code.reference.affine_from(file.affine, file.grid)
         save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
     write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
+    if whole.bridges.any():
+        write_label(output / BRIDGE_FOLDER / case.label.name, whole.bridges, file)
+    rows = [
+        row | {"findings": in_world(found, file.grid, file.affine)}
+        for row, found in zip(whole.rows, whole.findings, strict=True)
+    ]
+    lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
     return {
-        "structures": whole.rows,
+        "structures": rows,
         "rules_broken_before": whole.rules_before,
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": lost + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 
 def redraw_files(
-    source: str | Path, output: str | Path, weights: str | None, resolution: int | None, device: str = "auto"
+    source: str | Path,
+    output: str | Path,
+    weights: str | None,
+    resolution: int | None,
+    device: str = "auto",
+    table: str | None = None,
 ) -> int:
     """Draw saved codes anew, as ``NAME.nii.gz``: 1 where F is above 0.5, or the label map of a function of all classes.
 
@@ -212,6 +225,7 @@ def redraw_files(
         weights: weights that the codes were made with; ``None`` for the shipped ones.
         resolution: N for cubes of N^3 voxels; ``None`` for the grid of the label.
         device: see :func:`near_monai.weights.pick_device`.
+        table: anatomy table of a function of all classes; ``None`` for the heart's.
 
     Returns:
         The number of masks.
@@ -223,15 +237,26 @@ def redraw_files(
     paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     if not paths:
         raise NearError(f"{source}: no code files; expected NAME.npz as --save-codes writes them")
+    anatomy = load(table) if table else HEART
     for path in paths:
         target = Path(output) / f"{path.stem}.nii.gz"
         if target.exists():
             raise NearError(f"{target}: is there already; give another folder")
         probability, affine = redraw(path, weights, resolution, device)
-        drawn = by_priority(probability) if probability.ndim == 4 else (probability > 0.5).astype(np.uint8)
+        drawn = by_priority(probability, anatomy) if probability.ndim == 4 else (probability > 0.5).astype(np.uint8)
         file = LabelMap.from_array(drawn, affine)
         write_label(target, file.array, file)
     return len(paths)
+
+
+def _forget(case: Case, output: Path) -> None:
+    """Remove what an earlier run left of a case beside its label map: it would not belong to the new one."""
+    for name in (
+        f"{CODE_FOLDER}/{case.name}.npz",
+        f"{PROBABILITY_FOLDER}/{case.name}{suffix_of(case.label)}",
+        f"{BRIDGE_FOLDER}/{case.label.name}",
+    ):
+        (output / name).unlink(missing_ok=True)
 
 
 def _volume(mask: np.ndarray, grid: Grid) -> float:
@@ -240,7 +265,8 @@ def _volume(mask: np.ndarray, grid: Grid) -> float:
 
 def _check_output(output: Path, cases: list[Case]) -> None:
     """Refuse a folder in which writing would replace files that an earlier run of ours did not make."""
-    taken = [case.label.name for case in cases if (output / case.label.name).exists()]
+    names = [SLICER_FILE, ITKSNAP_FILE, *(case.label.name for case in cases)]
+    taken = [name for name in names if (output / name).exists()]
     if taken and not (output / RUN_FILE).is_file():
         raise NearError(
             f"{output}: already holds {taken[0]}, and no {RUN_FILE} that says it was written here; give an empty folder"

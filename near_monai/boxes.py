@@ -17,6 +17,12 @@ class Box:
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
 
+    @classmethod
+    def of(cls, slices: tuple[slice, slice, slice]) -> Box:
+        """The box of three slices, as ``scipy.ndimage.find_objects`` gives them."""
+        (a, x), (b, y), (c, z) = ((side.start, side.stop) for side in slices)
+        return cls((a, b, c), (x, y, z))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels per axis."""

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from near_monai.boxes import Box
+from near_monai.cleaning import components
 from near_monai.coords import Grid
+
+#: Smaller places share one record.
+LEAST_MM3 = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,3 +42,22 @@ class Change:
         voxels = np.argwhere(where)
         x, y, z = (float(c) for c in grid.to_mm(voxels.mean(0)))
         return cls(rule, label, action, (x, y, z), len(voxels) * grid.voxel_volume, detail)
+
+    @classmethod
+    def each(
+        cls, rule: str, label: int, action: str, where: NDArray[np.bool_], grid: Grid, detail: str
+    ) -> list[Change]:
+        """One record per 26-connected place; those below :data:`LEAST_MM3` share one, at the first of them."""
+        index, count = components(where)
+        volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * grid.voxel_volume
+        found: list[Change] = []
+        small: list[Change] = []
+        for number, slices in enumerate(ndimage.find_objects(index)):
+            box = Box.of(slices)
+            change = cls.of(rule, label, action, index[slices] == number + 1, box.grid(grid), detail)
+            (found if volume[number] >= LEAST_MM3 else small).append(change)
+        if small:
+            total = sum(change.volume_mm3 for change in small)
+            more = f"{detail}; {len(small)} places of less than {LEAST_MM3:g} mm^3 in all"
+            found.append(cls(rule, label, action, small[0].place, total, more))
+        return found

@@ -17,6 +17,9 @@ from near_monai.boxes import box_of
 SMALL_MM3 = 40.0
 #: A small component is far when its nearest voxel is further than this from every larger one.
 FAR_MM = 5.0
+#: A small component looks like vessel if its box has a diagonal of this many mm: pieces of real vessel are long, specks
+#: and islands are round (40 mm^3 as a ball: 7 mm).
+LONG_MM = 9.0
 
 #: 26-connectivity.
 NEIGHBOURS = np.ones((3, 3, 3), bool)

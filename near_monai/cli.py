@@ -80,12 +80,13 @@ def redraw(
     weights: Annotated[str | None, typer.Option(help="Weights the codes were made with.")] = None,
     resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    table: Table = None,
 ) -> None:
     """Draw masks anew from saved codes and F, at any resolution."""
     from near_monai.batch import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
-    typer.echo(f"{redraw_files(codes, output, weights, cube, device)} masks written to {output}")
+    typer.echo(f"{redraw_files(codes, output, weights, cube, device, _text(table))} masks written to {output}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

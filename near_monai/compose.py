@@ -14,6 +14,9 @@ from near_monai.coords import Grid
 from near_monai.merging import Claim, fill_slits, merge
 from near_monai.rules import correct
 
+#: Filling a slit can make a hole, filling a hole none; it never took more rounds than two.
+ROUNDS = 5
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -32,8 +35,12 @@ class Composed:
 
 def compose(claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -> Composed:
     """One label map of all ``claims``; arguments as for :func:`near_monai.merging.merge`."""
-    merged, changes = merge(claims, before, grid, anatomy)
-    corrected, done, flagged = correct(merged, grid, anatomy)
-    # a piece that went may have lain between two structures: its voxels are theirs
-    filled = fill_slits(corrected, claims, before, grid, anatomy, without=merged)
-    return Composed(corrected, changes + done + filled, flagged)
+    array, changes = merge(claims, before, grid, anatomy)
+    for _ in range(ROUNDS):
+        corrected, done, flagged = correct(array, grid, anatomy)
+        # a piece that went may have lain between two structures: its voxels are theirs
+        filled = fill_slits(corrected, claims, before, grid, anatomy, without=array)
+        array, changes = corrected, changes + done + filled
+        if not filled:
+            break
+    return Composed(array, changes, flagged)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, load
 from near_monai.batch import PROBABILITY_FOLDER, RUN_FILE
 from near_monai.boxes import crop_box
-from near_monai.cases import find_cases
+from near_monai.cases import case_name, find_cases
 from near_monai.colours import segment_fields, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
@@ -25,7 +25,7 @@ from near_monai.merging import Claim
 from near_monai.places import in_world
 from near_monai.rules import violations
 
-#: A mask without a probability is as sure as its depth says: 0.88 at this many mm inside its wall.
+#: Without a saved probability a structure is sure of its mask, and outside less and less over this many mm.
 UNSURE_MM = 1.0
 #: mm around a mask in which it has a say about slits.
 REACH_MM = 4.0
@@ -61,9 +61,10 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
         paths = [found_here[name] for found_here in found]
         try:
             cases.append({"name": name, "status": "done"} | _fuse_case(paths, folders, output, anatomy))
-        except NearError as error:
-            cases.append({"name": name, "status": "failed", "message": str(error)})
-            tqdm.write(f"{name}: {error}", file=sys.stderr)
+        except Exception as error:  # whatever it is: one bad case does not stop the others
+            message = str(error) if isinstance(error, NearError) else f"{type(error).__name__}: {error}"
+            cases.append({"name": name, "status": "failed", "message": message})
+            tqdm.write(f"{name}: {message}", file=sys.stderr)
         write_json(output / "fuse.json", {"folders": folders, "table": table, "cases": cases})
     failed = [case["name"] for case in cases if case["status"] != "done"]
     if failed:
@@ -77,44 +78,49 @@ def _fuse_case(paths: list[Path], folders: Sequence[Path], output: Path, anatomy
     for file in files[1:]:
         if file.array.shape != first.array.shape or not np.allclose(file.affine, first.affine, atol=1e-3):
             raise NearError(f"{file.path}: lies on another grid than {first.path}; expected one grid per case")
-    refined = [_refined_class(folder, path.name) for folder, path in zip(folders, paths, strict=True)]
+    refined = [_refined_class(folder, case_name(path)) for folder, path in zip(folders, paths, strict=True)]
     claims: dict[int, Claim] = {}
-    for file, folder, only in zip(files, folders, refined, strict=True):
-        for index in np.unique(file.array[file.array > 0]).tolist():
-            if (index == only) if only is not None else index not in claims:
-                claims[index] = _claim(file, folder, index)
-    for index in np.unique(first.array[first.array > 0]).tolist():
-        if index not in claims and index not in refined:
-            claims[index] = _claim(first, folders[0], index)
-    before = np.maximum.reduce([file.array for file in files])
+    for structure in anatomy.structures:
+        index = structure.index
+        source = refined.index(index) if index in refined else _first(files, refined, index)
+        if source is not None and (files[source].array == index).any():
+            claims[index] = _claim(files[source], folders[source], index, refined[source] == index)
+    # what any folder labels can become a slit; classes that the table does not have are those of the first
+    known = np.isin(first.array, [s.index for s in anatomy.structures])
+    others = np.maximum.reduce([np.where(np.isin(f.array, list(claims)), f.array, 0) for f in files])
+    before = np.where((first.array > 0) & ~known, first.array, others).astype(np.uint8)
     composed = compose(list(claims.values()), before, first.grid, anatomy)
     write_label(output / paths[0].name, composed.array, first, names=segment_fields(anatomy))
     return {
-        "rules_broken_before": len(violations(before, first.grid, anatomy)),
+        "rules_broken_before": len(violations(first.array, first.grid, anatomy)),
         "rules_broken_after": len(composed.flagged),
         "changes": in_world(composed.changes, first.grid, first.affine),
         "flagged": in_world(composed.flagged, first.grid, first.affine),
     }
 
 
+def _first(files: list[LabelMap], refined: list[int | None], index: int) -> int | None:
+    """The file that a class comes from which no folder refined: the first whole map that has it, else the first."""
+    whole = [n for n, only in enumerate(refined) if only is None and (files[n].array == index).any()]
+    return whole[0] if whole else 0
+
+
 def _refined_class(folder: Path, name: str) -> int | None:
-    """The class that ``near-monai refine`` refined in a file of ``folder``; None if it does not say."""
+    """The class that ``near-monai refine`` refined in case ``name`` of ``folder``; None if it does not say."""
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        rows = {f"{row['name']}": row.get("label") for row in run["cases"]}
-        label = next((value for key, value in rows.items() if name.startswith(key + ".")), None)
+        label = {row["name"]: row.get("label") for row in run["cases"]}.get(name)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return label if isinstance(label, int) else None
 
 
-def _claim(file: LabelMap, folder: Path, index: int) -> Claim:
-    """What a file claims for one class, as sure as its saved probability or its depth says."""
+def _claim(file: LabelMap, folder: Path, index: int, refined: bool) -> Claim:
+    """What a file claims for one class, as sure as its saved probability says, or else its depth."""
     box = crop_box(file.array == index, file.grid.spacing, REACH_MM)
     mask = file.array[box.slices()] == index
-    assert file.path is not None
-    saved = folder / PROBABILITY_FOLDER / file.path.name
-    if saved.is_file() and _refined_class(folder, file.path.name) == index:
+    saved = folder / PROBABILITY_FOLDER / file.path.name if file.path else folder
+    if refined and saved.is_file():
         volume = read_volume(saved)
         if volume.array.shape != file.array.shape:
             raise NearError(f"{saved}: shape {volume.array.shape}; expected {file.array.shape} as in {file.path}")
@@ -123,6 +129,7 @@ def _claim(file: LabelMap, folder: Path, index: int) -> Claim:
 
 
 def _depth_as_probability(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.floating]:
-    depth = -signed_distance(mask, spacing, REACH_MM) * 2 / UNSURE_MM
-    probability: NDArray[np.floating] = 1 / (1 + np.exp(-depth))
+    """Falls off outside the mask; inside all are as sure, or a thick structure would win over every thin one."""
+    outside = signed_distance(mask, spacing, REACH_MM)
+    probability: NDArray[np.floating] = np.where(mask, 1.0, 0.5 * np.exp(-np.maximum(outside, 0) / UNSURE_MM))
     return probability

@@ -7,7 +7,7 @@ probabilities decide, and the fusion priority where they do not.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from near_monai.boxes import Box, box_of
 from near_monai.changes import Change
 from near_monai.cleaning import components
 from near_monai.coords import Grid
+from near_monai.errors import NearError
 
 #: Where two claim a voxel, the one that comes later in the priority gets it if it is surer by this much.
 SURER = 0.25
@@ -50,7 +51,8 @@ def merge(
 
     Args:
         claims: at most one per structure.
-        before: the map before refinement, ``(X, Y, Z)``: only what it labelled can become a slit.
+        before: the map before refinement, ``(X, Y, Z)``: only what it labelled can become a slit, and its classes that
+            the table does not have stay as they are.
         grid: its grid.
         anatomy: the table.
 
@@ -58,8 +60,9 @@ def merge(
         The map, uint8 like ``before``, and what was decided between whom.
     """
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
-    merged = np.zeros(before.shape, np.uint8)
-    sure = np.zeros(before.shape, np.float16)
+    unknown = (before > 0) & ~np.isin(before, [s.index for s in anatomy.structures])
+    merged = np.where(unknown, before, 0).astype(np.uint8)
+    sure = np.where(unknown, np.inf, 0).astype(np.float16)  # nobody is surer: unknown classes keep their voxels
     changes: list[Change] = []
     for claim in ordered:
         there, certainty = merged[claim.box.slices()], sure[claim.box.slices()]
@@ -67,9 +70,10 @@ def merge(
         contested = claim.mask & (there > 0)
         wins = claim.mask & ((there == 0) | (own > certainty + np.float16(SURER)))
         for other in np.unique(there[contested]):
-            place = contested & (there == other)
-            detail = f"with {anatomy.name(int(other))}, {np.count_nonzero(place & wins)} voxels won"
-            changes.append(Change.of("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail))
+            for outcome, place in (("won from", wins), ("left to", ~wins)):
+                place = place & contested & (there == other)
+                detail = f"{outcome} {anatomy.name(int(other))}"
+                changes += Change.each("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail)
         there[wins], certainty[wins] = claim.index, own[wins]
     return merged, changes + fill_slits(merged, ordered, before, grid, anatomy)
 
@@ -82,7 +86,7 @@ def fill_slits(
     anatomy: Anatomy = HEART,
     without: NDArray[np.uint8] | None = None,
 ) -> list[Change]:
-    """Give the voxels of slits to whoever is surest of them, or else to a neighbour, in place.
+    """Give the voxels of slits to the neighbour that is surest of them, the first in the priority if none is, in place.
 
     Args:
         merged: label map ``(X, Y, Z)``, changed.
@@ -96,21 +100,26 @@ def fill_slits(
         What was filled.
     """
     changes: list[Change] = []
+    ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
     while (slit := slits(merged, before, grid)).any():
         voxels = np.argwhere(slit)
-        winner, best = ndimage.maximum_filter(merged, 3)[slit], np.zeros(len(voxels), np.float32)
-        for claim in claims:
-            inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
+        neighbours = np.stack(list(_neighbours(voxels, merged)))
+        winner, best = np.zeros(len(voxels), np.uint8), np.full(len(voxels), -1, np.float32)
+        for claim in ordered:
+            may = (neighbours == claim.index).any(0)
             if without is not None:
-                inside &= without[slit] != claim.index
+                may &= without[slit] != claim.index
+            inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
             own = np.zeros(len(voxels), np.float32)
             own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
-            winner = np.where(own > best, np.uint8(claim.index), winner)
-            best = np.maximum(best, own)
+            better = may & (own > best)
+            winner[better], best[better] = claim.index, own[better]
+        if not winner.any():
+            break  # between structures that may not get them
         merged[slit] = winner
-        for index in np.unique(winner[winner > 0]):
+        for index in np.unique(winner[winner > 0]).tolist():
             place = slit & (merged == index)
-            changes.append(Change.of("slit", int(index), "filled", place, grid, f"with {anatomy.name(int(index))}"))
+            changes += Change.each("slit", index, "filled", place, grid, f"with {anatomy.name(index)}")
     return changes
 
 
@@ -120,7 +129,14 @@ def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> 
     Args:
         probability: ``(C, X, Y, Z)``, one channel per structure of the table, in its order.
         anatomy: the table.
+
+    Raises:
+        NearError: the table has another number of structures.
     """
+    if len(probability) != len(anatomy.structures):
+        raise NearError(
+            f"a function of {len(probability)} structures, a table of {len(anatomy.structures)}; give its own table"
+        )
     array = np.zeros(probability.shape[1:], np.uint8)
     for channel in np.argsort([-s.rank for s in anatomy.structures]):
         structure = anatomy.structures[channel]
@@ -155,10 +171,17 @@ def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> ND
 
 def _between_two(index: NDArray[np.int32], count: int, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Per number in ``index`` (0 first, which has none): do its voxels have neighbours of two structures?"""
-    padded = np.pad(labels, 1)
-    voxels = np.argwhere(index) + 1
+    voxels = np.argwhere(index)
     owner = index[index > 0].astype(np.int64)
-    steps = itertools.product((-1, 0, 1), repeat=3)
-    pairs = np.unique(np.concatenate([owner * 256 + padded[tuple((voxels + step).T)] for step in steps]))
-    pairs = pairs[pairs % 256 > 0]
+    pairs = np.empty(0, np.int64)
+    for found in _neighbours(voxels, labels):
+        labelled = found > 0
+        pairs = np.unique(np.concatenate([pairs, owner[labelled] * 256 + found[labelled]]))
     return np.asarray(np.bincount(pairs // 256, minlength=count + 1) >= 2)
+
+
+def _neighbours(voxels: NDArray[np.int64], labels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Labels of the 26 neighbours of ``voxels (N, 3)`` (and their own), one ``(N,)`` after the other; 0 outside."""
+    padded = np.pad(labels, 1)
+    for step in itertools.product((0, 1, 2), repeat=3):
+        yield padded[tuple((voxels + step).T)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure
+from near_monai.anatomy import Structure, by_name
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask
 from near_monai.errors import NearError
@@ -19,7 +19,7 @@ from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
-from near_monai.weights import load_network
+from near_monai.weights import load_network, shipped
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ def refine_mask(
         structure: what it is: its scale, and whether it is a vessel.
 
     Raises:
-        NearError: ``target`` is too coarse for the label, or F is not a number somewhere.
+        NearError: ``target`` is too coarse for the label, F is not a number somewhere, or it knows several structures.
     """
+    if network.field.heads != 1:
+        raise NearError(f"the weights are one function of {network.field.heads} structures: use --all-labels")
     small = native.scaled(1 / structure.scale)
     code = encode(mask, small, network, space)
     probability = decode(code, network.field, small)
@@ -104,16 +106,18 @@ def refine(
     weights: str | Path | None = None,
     device: str = "auto",
     clean: bool = True,
+    structure: str = "coronary",
 ) -> NDArray[np.uint8]:
-    """Refine a label map held in memory.
+    """Refine one class of a label map held in memory.
 
     Args:
         label: ``(X, Y, Z)`` whole numbers in 0..255, any axis order.
         spacing: ``(3,)`` voxel size in mm along the same axes.
         which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else coronary.
-        weights: weights file; ``None`` for the shipped ones. Kept in memory between calls.
+        weights: weights file; ``None`` for the shipped ones of the structure. Kept in memory between calls.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        structure: what the class is, by its name in the anatomy table.
 
     Returns:
         ``(X, Y, Z)`` uint8: ``label`` with the class refined and everything else untouched.
@@ -138,6 +142,7 @@ def refine(
     original = array.astype(np.uint8)
     chosen = choose_label(original, which)
     native = Grid(original.shape, (steps[0], steps[1], steps[2]))
-    network, space = _network(weights, device)
-    result = refine_mask(mask_of(original, chosen), native, network, space, clean=clean)
+    row = by_name(structure)
+    network, space = _network(weights or shipped(row.weights), device)
+    result = refine_mask(mask_of(original, chosen), native, network, space, clean=clean, structure=row)
     return put_back(original, native, result.repaired.mask, native, chosen)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import Structure, by_name
 from near_monai.boxes import box_of
-from near_monai.cleaning import drop_specks
+from near_monai.cleaning import LONG_MM, drop_specks
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.reconnection import Bridge, reconnect
@@ -23,9 +23,6 @@ from near_monai.reconnection import Bridge, reconnect
 VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
-#: A piece that could not be joined goes if it is small, unless its box has a diagonal of this many mm: pieces of real
-#: vessel are long, specks and islands are round (40 mm^3 as a ball: 7 mm).
-LONG_MM = 9.0
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,9 @@ def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:
 def decide(
     mask: NDArray[np.bool_], probability: NDArray[np.float32], margin: float, threshold: float = 0.5
 ) -> NDArray[np.bool_]:
-    """``mask``, changed where F contradicts it by more than ``margin``.
+    """``mask``, changed where F contradicts it by more than ``margin``: with 0.5 nowhere, whatever the ``threshold``.
 
     The margin holds everywhere: with one for the wall alone, what F adds beyond the wall came out hollow.
     """
-    return np.asarray(np.where(mask, probability >= threshold - margin, probability > threshold + margin))
+    lower, upper = threshold * (1 - 2 * margin), threshold + 2 * margin * (1 - threshold)
+    return np.asarray(np.where(mask, probability >= lower, probability > upper))

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import Box, box_of
 from near_monai.changes import Change
-from near_monai.cleaning import FAR_MM, SMALL_MM3, components
+from near_monai.cleaning import FAR_MM, LONG_MM, SMALL_MM3, components
 from near_monai.coords import Grid
 
 #: Corrections make room for others; it never took more rounds than three.
@@ -90,32 +90,31 @@ def _shift(violation: Violation, outer: Box) -> Violation:
 def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, anatomy: Anatomy) -> Iterator[Violation]:
     """Pieces beyond the expected number, and pieces that do not touch what they have to."""
     index, count = components(array == structure.index)
-    boxes = [_box(found) for found in ndimage.find_objects(index)]
+    boxes = [Box.of(found) for found in ndimage.find_objects(index)]
     volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * grid.voxel_volume
-    order = np.argsort(-volume, kind="stable")
-    rest = [int(n) for n in order[structure.components :]]
+    diagonal = np.array([np.linalg.norm(np.multiply(box.shape, grid.spacing)) for box in boxes])
+    small = (volume < SMALL_MM3 * structure.scale**3) & (diagonal < LONG_MM * structure.scale)
+    order = np.argsort(-volume, kind="stable").tolist()
+    expected, rest = order[: structure.components], order[structure.components :]
     shells = _Shells(index, boxes, grid)
-    main = shells.tree([int(n) for n in order[: structure.components]])
-    small = volume < SMALL_MM3 * structure.scale**3
-    for n in rest:
-        away = shells.distance(n, main)
-        detail = f"{structure.name}: piece {away:.1f} mm from the rest; expected {structure.components} at most"
-        goes = bool(small[n]) and away > FAR_MM * structure.scale
-        yield _violation("pieces", structure, index, boxes[n], n, grid, detail, goes)
-    neighbours = [anatomy.by_name(name) for name in structure.touches]
-    others = np.isin(array, [s.index for s in neighbours])
-    if not neighbours or not others.any():
+    if rest:
+        main = shells.tree([n for n in order if n in expected or not small[n]])
+        for n in rest:
+            away = shells.distance(n, main) if small[n] else 0.0
+            goes = away > FAR_MM * structure.scale
+            apart = f", {away:.1f} mm from the rest" if small[n] else ""
+            detail = f"{structure.name}: piece beyond the {structure.components} expected{apart}"
+            yield _violation("pieces", structure, index, boxes[n], n, grid, detail, goes)
+    neighbours = [anatomy.by_name(name).index for name in structure.touches]
+    others = np.isin(array, neighbours)
+    if not others.any():
         return
     target = _wall(others, grid)
-    for n in (int(n) for n in order):
+    for n in expected:
         away = shells.distance(n, target)
-        if away <= max(structure.near, float(np.linalg.norm(grid.spacing)) + 1e-6):
-            continue
-        if n in rest and structure.tubular:
-            continue  # a piece of vessel hangs on the rest of it; that it is apart is said above
-        detail = f"{structure.name}: {away:.1f} mm from {' and '.join(structure.touches)}"
-        goes = bool(small[n]) and away > FAR_MM * structure.scale and n in rest
-        yield _violation("touches", structure, index, boxes[n], n, grid, detail, goes)
+        if away > max(structure.near, float(np.linalg.norm(grid.spacing)) + 1e-6):
+            detail = f"{structure.name}: {away:.1f} mm from {' or '.join(structure.touches)}"
+            yield _violation("touches", structure, index, boxes[n], n, grid, detail, False)
 
 
 def _violation(
@@ -136,7 +135,7 @@ def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[V
     for number, found in enumerate(ndimage.find_objects(index), 1):
         if number == 1 or found is None:  # the first holds the padded corner: the outside
             continue
-        box = _box(found)
+        box = Box.of(found)
         wide = box.grow(1, array.shape)
         there = index[wide.slices()] == number
         wall = array[wide.slices()][ndimage.binary_dilation(there) & ~there]
@@ -179,8 +178,3 @@ def _wall(mask: NDArray[np.bool_], grid: Grid) -> cKDTree:
 def _shell(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.floating]:
     surface = mask & ~ndimage.binary_erosion(mask)
     return grid.to_mm(np.argwhere(surface))
-
-
-def _box(found: tuple[slice, slice, slice]) -> Box:
-    (a, x), (b, y), (c, z) = ((side.start, side.stop) for side in found)
-    return Box((a, b, c), (x, y, z))

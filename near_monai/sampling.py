@@ -48,7 +48,7 @@ def draw_points(
     near = distance.abs().le(band_mm).numpy()
     central = near[:, *(slice(a, a + n) for a, n in zip(low, size, strict=True))]
     bands = [(channel, np.flatnonzero(channel)) for channel in central if channel.any()]
-    each = round(count * share / len(bands)) if bands else 0
+    each = round(count * share) // len(bands) if bands else 0
 
     chosen = [rng.choice(band, each) for _, band in bands] if each else [np.empty(0, np.int64)]
     drawn = np.stack(np.unravel_index(np.concatenate(chosen), tuple(size)), -1)

@@ -37,18 +37,17 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     """A trained network, ready for inference, and the working space that it was trained in.
 
     Args:
-        weights: flat state dict (``model.pt``); the ``config.json`` beside it describes the network, else the shipped
-            bundle does. A bare name that is no file here is looked up in the bundle's ``models``; ``None`` is its
-            ``model.pt``.
+        weights: flat state dict (``best.pt``); the ``config.json`` beside it describes the network, else the shipped
+            bundle does. A bare name that is no file here is looked up in the bundle, see :func:`shipped`; ``None`` is
+            its ``model.pt``.
         device: see :func:`pick_device`.
 
     Raises:
         NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
     """
-    path = Path(weights or "model.pt")
-    shipped = bundle_dir() / "models" / path
-    if len(path.parts) == 1 and shipped.is_file() and (weights is None or not path.is_file()):
-        path = shipped
+    path = shipped("model.pt") if weights is None else Path(weights)
+    if len(path.parts) == 1 and not path.is_file():
+        path = shipped(path.name)
     configs = bundle_dir() / "configs"
     beside = path.parent / CONFIG_NAME
     config = beside if beside.is_file() else configs / "inference.json"
@@ -57,7 +56,7 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     state = read_state(path)
     try:
         description = json.loads(config.read_text(encoding="utf-8"))
-        if path == shipped and overlay.is_file():
+        if path == shipped(path.name) and overlay.is_file():
             laid_over = json.loads(overlay.read_text(encoding="utf-8"))
             description |= {key: laid_over[key] for key in ("network_def", "space") if key in laid_over}
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
@@ -70,6 +69,11 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
         ) from error
     fit_state(network, state, path)
     return network.to(where).eval(), space
+
+
+def shipped(name: str) -> Path:
+    """Where the bundle holds the weights ``name``, or would."""
+    return bundle_dir() / "models" / name
 
 
 def load_state(network: torch.nn.Module, path: str | Path) -> None:

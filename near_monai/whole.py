@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import box_of, crop_box
 from near_monai.changes import Change
 from near_monai.cleaning import count_components
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.findings import Finding, find
 from near_monai.inference import CaseCode, decode_all, encode
 from near_monai.merging import Claim
 from near_monai.network import NearNetwork
@@ -23,6 +25,7 @@ from near_monai.refinement import refine_mask, repair_scaled
 from near_monai.repair import Repaired
 from near_monai.rules import violations
 from near_monai.space import WorkingSpace
+from near_monai.weights import shipped
 
 #: mm of background around a structure of scale 1 in which its function is asked.
 MARGIN_MM = 8.0
@@ -31,7 +34,7 @@ MARGIN_MM = 8.0
 UNLIKELY = 0.01
 
 #: Weights file of the table to network and working space.
-Networks = Callable[[str], tuple[NearNetwork, WorkingSpace]]
+Networks = Callable[[str | Path], tuple[NearNetwork, WorkingSpace]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Whole:
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
         rows: per structure: volume and components before and after, noise and margin.
+        findings: per row, what repair added, removed, bridged or left uncertain, in the frame of the grid.
+        bridges: uint8, the class whose bridge a voxel is.
         code: z of the case if one function of all structures refined it.
     """
 
@@ -52,6 +57,8 @@ class Whole:
     flagged: list[Change]
     rules_before: int
     rows: list[dict[str, Any]]
+    findings: list[list[Finding]]
+    bridges: NDArray[np.uint8]
     code: CaseCode | None
 
 
@@ -74,32 +81,37 @@ def refine_all(
     if not known.any():
         raise NearError("no class of the anatomy table is in the label map; give another table")
     box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
-    inner, sub = np.where(known, array, 0)[box.slices()].astype(np.uint8), box.grid(grid)
-    present = [s for s in anatomy.structures if (inner == s.index).any()]
+    cut, sub = box.slices(), box.grid(grid)
+    inner = array[cut]
     code: CaseCode | None = None
     if unified:
         code, found = _by_one(inner, sub, networks(unified), anatomy)
     else:
-        found = _by_each(inner, sub, present, networks)
-    claims = [claim for claim, _ in found]
-    composed = compose(claims, inner, sub, anatomy)
-    rows = [_row(s, inner, composed.array, sub, repaired) for s, (_, repaired) in zip(present, found, strict=True)]
-    out = array.copy()
-    free = known[box.slices()] | (out[box.slices()] == 0)
-    out[box.slices()][free] = composed.array[free]
+        found = _by_each(inner, sub, networks, anatomy)
+    composed = compose([claim for claim, _ in found], inner, sub, anatomy)
+
+    out, bridges = array.copy(), np.zeros_like(array)
+    out[cut] = composed.array
+    rows, findings = [], []
+    for claim, repaired in found:
+        there, part = claim.box.slices(), claim.box.grid(sub)
+        old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index)
+        bridges[cut][there][kept.bridge_mask] = claim.index
+        findings.append(find(old, kept, claim.probability.astype(np.float32), part))
+        rows.append(_row(anatomy.name(claim.index), claim.index, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
-    return Whole(out, composed.changes, composed.flagged, broken, rows, code)
+    return Whole(out, composed.changes, composed.flagged, broken, rows, findings, bridges, code)
 
 
 def _by_each(
-    array: NDArray[np.uint8], grid: Grid, present: list[Structure], networks: Networks
+    array: NDArray[np.uint8], grid: Grid, networks: Networks, anatomy: Anatomy
 ) -> list[tuple[Claim, Repaired]]:
     """Every structure by its own function, on the part of the map where it is."""
     found = []
-    for structure in present:
+    for structure in (s for s in anatomy.structures if (array == s.index).any()):
         box = crop_box(array == structure.index, grid.spacing, MARGIN_MM * structure.scale)
         mask = array[box.slices()] == structure.index
-        network, space = networks(structure.weights)
+        network, space = networks(shipped(structure.weights))
         result = refine_mask(mask, box.grid(grid), network, space, structure=structure)
         probability = result.probability.astype(np.float16)
         found.append((Claim(structure.index, box, result.repaired.mask, probability), result.repaired))
@@ -114,7 +126,7 @@ def _by_one(
 ) -> tuple[CaseCode, list[tuple[Claim, Repaired]]]:
     """All structures by one function: one code, one evaluation."""
     network, space = unified
-    if network.field.heads != len(anatomy.structures):
+    if network.field.heads != len(anatomy.structures) or network.field.heads == 1:
         raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
     masks = np.stack([array == s.index for s in anatomy.structures])
     code = encode(masks, grid, network, space)
@@ -148,17 +160,17 @@ def repair_structures(
 
 
 def _row(
-    structure: Structure, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
+    name: str, label: int, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
 ) -> dict[str, Any]:
-    old, new = before == structure.index, after == structure.index
+    old, new = before == label, after == label
     return {
-        "label": structure.index,
-        "name": structure.name,
+        "label": label,
+        "name": name,
         "components_before": count_components(old),
         "components_after": count_components(new),
         "volume_before_mm3": round(np.count_nonzero(old) * grid.voxel_volume, 3),
         "volume_after_mm3": round(np.count_nonzero(new) * grid.voxel_volume, 3),
         "noise_mm": round(repaired.noise_mm, 4),
         "margin": round(repaired.margin, 6),
-        "bridges": len(repaired.bridges),
+        "bridges": [asdict(bridge) for bridge in repaired.bridges],
     }

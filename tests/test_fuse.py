@@ -12,6 +12,7 @@ from near_monai.cli import main
 from near_monai.io import LabelMap, read_label, write_label, write_volume
 
 ATRIUM, VENTRICLE = by_name("left_atrium").index, by_name("left_ventricle").index
+CORONARY, MYOCARDIUM = by_name("coronary").index, by_name("myocardium").index
 SHAPE = (40, 30, 30)
 
 
@@ -107,3 +108,29 @@ def test_nothing_in_common_and_used_output(
     (folders[1] / "a.nii.gz").rename(folders[1] / "c.nii.gz")
     assert run("fuse", *folders, "-o", tmp_path / "out", "--quiet") == 1
     assert "no case is in all folders" in capsys.readouterr().err
+
+
+def test_thin_vessel_keeps_its_place_in_a_chamber(tmp_path: Path) -> None:
+    array = np.zeros(SHAPE, np.uint8)
+    array[5:35, 5:25, 5:25] = MYOCARDIUM
+    vessel = array.copy()
+    vessel[8:30, 14, 14] = CORONARY
+    for folder, content, label in (("one", array, MYOCARDIUM), ("nine", vessel, CORONARY)):
+        write_label(tmp_path / folder / "a.nii.gz", content, LabelMap.from_array(content, np.eye(4)))
+        (tmp_path / folder / "run.json").write_text(json.dumps({"cases": [{"name": "a", "label": label}]}))
+    assert run("fuse", tmp_path / "one", tmp_path / "nine", "-o", tmp_path / "out", "--quiet") == 0
+    np.testing.assert_array_equal(read_label(tmp_path / "out" / "a.nii.gz").array, vessel)
+
+
+def test_class_refined_to_nothing_and_unknown_classes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    put(tmp_path / "plain", 14, 20)
+    file = read_label(tmp_path / "plain" / "a.nii.gz")
+    file.array[0, 0, 0] = 77
+    write_label(tmp_path / "unknown" / "a.nii.gz", file.array, LabelMap.from_array(file.array, np.eye(4)))
+    emptied = np.where(file.array == ATRIUM, 0, file.array)
+    write_label(tmp_path / "emptied" / "a.nii.gz", emptied, LabelMap.from_array(emptied, np.eye(4)))
+    (tmp_path / "emptied" / "run.json").write_text(json.dumps({"cases": [{"name": "a", "label": ATRIUM}]}))
+    assert run("fuse", tmp_path / "unknown", tmp_path / "emptied", "-o", tmp_path / "out", "--quiet") == 0
+    fused = read_label(tmp_path / "out" / "a.nii.gz").array
+    assert not (fused == ATRIUM).any()
+    assert fused[0, 0, 0] == 77

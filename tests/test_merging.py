@@ -30,7 +30,7 @@ def test_priority_decides_where_both_are_as_sure() -> None:
     (change,) = changes
     assert (change.rule, change.label, change.action, change.volume_mm3) == ("overlap", VENTRICLE, "resolved", 128)
     assert change.place == (8.5, 5.5, 5.5)
-    assert change.detail == "with left_atrium, 0 voxels won"
+    assert change.detail == "left to left_atrium"
 
 
 def test_certainty_beats_priority() -> None:
@@ -72,3 +72,27 @@ def test_claims_cover_boxes() -> None:
     part = Claim(ATRIUM, box, np.ones(box.shape, bool), np.full(box.shape, 0.9, np.float16))
     merged, _ = merge([part], block(2, 8) * np.uint8(ATRIUM), GRID)
     np.testing.assert_array_equal(merged == ATRIUM, block(2, 8))
+
+
+def test_every_place_has_its_own_record() -> None:
+    wide = block(2, 18)
+    atrium = np.zeros_like(wide)
+    atrium[2:4, 2:10, 2:10] = atrium[16:18, 2:10, 2:10] = True
+    _, changes = merge([claim(VENTRICLE, wide, 0.9), claim(ATRIUM, atrium, 0.9)], wide * np.uint8(1), GRID)
+    assert sorted(c.place[0] for c in changes) == [2.5, 16.5]
+
+
+def test_unknown_classes_keep_their_voxels() -> None:
+    before = np.where(block(8, 12), 77, 0).astype(np.uint8)
+    merged, _ = merge([claim(ATRIUM, block(2, 10), 1.0)], before, GRID)
+    np.testing.assert_array_equal(merged == 77, before == 77)
+    assert (merged[block(2, 8)] == ATRIUM).all()
+
+
+def test_slit_goes_to_a_neighbour_however_sure_a_distant_structure_is() -> None:
+    before = np.zeros(GRID.shape, np.uint8)
+    before[block(2, 9)], before[block(9, 16)] = ATRIUM, VENTRICLE
+    distant = claim(1, np.zeros(GRID.shape, bool), 0.0)
+    distant.probability[8] = 0.99
+    merged, _ = merge([claim(ATRIUM, block(2, 8), 0.9), claim(VENTRICLE, block(9, 16), 0.9), distant], before, GRID)
+    assert (merged[block(8, 9)] == ATRIUM).all()

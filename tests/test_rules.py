@@ -30,15 +30,15 @@ def test_consistent_map_passes_unchanged(atrium: np.ndarray) -> None:
 
 
 def test_small_and_far_goes_small_and_near_and_large_are_flagged(atrium: np.ndarray) -> None:
-    atrium[40:42, 20:22, 20:22] = ATRIUM  # 8 mm^3, 16 mm away
+    atrium[36:38, 20:22, 20:22] = ATRIUM  # 8 mm^3, more than 10 mm from either
     atrium[27:29, 20:22, 20:22] = ATRIUM  # 8 mm^3, 3 mm away
     atrium[48:58, 10:20, 10:20] = ATRIUM  # 1 mL
     out, done, flagged = correct(atrium, GRID)
     assert [(c.rule, c.label, c.action, c.volume_mm3) for c in done] == [("pieces", ATRIUM, "removed", 8.0)]
-    assert done[0].place == (40.5, 20.5, 20.5)
-    assert not out[40:42].any()
+    assert done[0].place == (36.5, 20.5, 20.5)
+    assert not out[36:38].any()
     assert sorted(c.volume_mm3 for c in flagged) == [8.0, 1000.0]
-    np.testing.assert_array_equal(out[:40], atrium[:40])
+    np.testing.assert_array_equal(out[:36], atrium[:36])
 
 
 def test_appendage_has_to_touch_the_atrium(atrium: np.ndarray) -> None:
@@ -95,3 +95,21 @@ def test_second_run_changes_nothing_on_a_noisy_heart() -> None:
     assert not nothing
     assert same == flagged
     assert len(flagged) < len(violations(noisy, grid))
+
+
+def test_piece_near_its_own_structure_is_not_far_because_its_neighbour_is(atrium: np.ndarray) -> None:
+    atrium[25:45, 12:20, 12:20] = APPENDAGE  # its tip is torn off by a voxel, 20 mm from the atrium
+    atrium[40] = 0
+    assert not correct(atrium, GRID)[1]
+
+
+def test_fragment_near_any_large_piece_and_long_fragment_stay() -> None:
+    array = np.zeros(GRID.shape, np.uint8)
+    for start in (2, 22, 42):
+        array[start : start + 10, 5:9, 5:9] = CORONARY
+    array[54:56, 5:8, 5:8] = CORONARY  # 18 mm^3, 3 mm from the third
+    array[20:35, 30, 30] = CORONARY  # 15 mm^3, 14 mm long
+    out, done, flagged = correct(array, GRID)
+    np.testing.assert_array_equal(out, array)
+    assert not done
+    assert len(flagged) == 3

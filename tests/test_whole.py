@@ -33,11 +33,11 @@ class Echo(nn.Module):
         return ((image - 0.5) * 20,)
 
 
-def echo(weights: str) -> tuple[NearNetwork, WorkingSpace]:
+def echo(weights: str | Path) -> tuple[NearNetwork, WorkingSpace]:
     field = LogitGrid()
-    field.heads = 10 if weights == "all" else 1
+    field.heads = 10 if str(weights) == "all" else 1
     network = NearNetwork(Echo(), field)  # type: ignore[arg-type]
-    return network.eval(), SPACES["all" if weights == "all" else "each"]
+    return network.eval(), SPACES["all" if str(weights) == "all" else "each"]
 
 
 @pytest.fixture(scope="module")
