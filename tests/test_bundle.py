@@ -60,11 +60,13 @@ def test_every_config_describes_the_same_network() -> None:
             assert config(name)[key] == config("train")[key]
 
 
-def test_shipped_weights_fit_and_are_small() -> None:
-    network, space = load_network(device="cpu")
+@pytest.mark.parametrize(("name", "heads"), [("model.pt", 1), ("organs.pt", 1), ("heart.pt", 10)])
+def test_shipped_weights_fit_and_are_small(name: str, heads: int) -> None:
+    network, space = load_network(name, "cpu")
     assert not network.training
-    assert space.spacing == config("train")["space"]["spacing"]
-    assert (bundle_dir() / "models" / "model.pt").stat().st_size < 10e6
+    assert network.field.heads == heads
+    assert space.spacing == config("heart" if heads > 1 else "train")["space"]["spacing"]
+    assert (bundle_dir() / "models" / name).stat().st_size < 10e6
 
 
 @pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")
@@ -186,10 +188,10 @@ def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Pat
     assert affine.shape == (4, 4)
 
 
-def run_bundle(run_id: str, name: str, labels: Path, output: Path) -> None:
+def run_bundle(run_id: str, names: str, labels: Path, output: Path) -> None:
     run(
         run_id=run_id,
-        config_file=str(CONFIGS / f"{name}.json"),
+        config_file=[str(CONFIGS / f"{name}.json") for name in names.split()],
         bundle_root=str(bundle_dir()),
         dataset_dir=str(labels),
         output_dir=str(output),
@@ -227,6 +229,21 @@ def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path:
         one, other = (nib.nifti1.load(tmp_path / door / name) for door in ("monai", "cli"))
         np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
         assert np.asarray(one.dataobj).any()
+
+
+def test_one_function_of_all_through_monai_equals_the_command_line(tmp_path: Path) -> None:
+    from near_monai.batch import Options, refine_files
+
+    array = np.zeros((34, 30, 30), np.uint8)
+    array[5:17, 8:22, 8:22], array[17:29, 8:22, 8:22], array[0, 0, 0] = 2, 3, 99
+    array[10, 9:12, 9:12] = array[23, 5:9, 5:9] = 0
+    nib.save(nib.Nifti1Image(array, np.diag([1.2, 1.2, 1.2, 1])), tmp_path / "a.nii.gz")
+    run_bundle("inference", "inference heart_inference", tmp_path / "a.nii.gz", tmp_path / "monai")
+    refine_files(tmp_path / "a.nii.gz", tmp_path / "cli", Options("all", "heart.pt", "cpu"), quiet=True)
+    one, other = (np.asarray(nib.nifti1.load(tmp_path / door / "a.nii.gz").dataobj) for door in ("monai", "cli"))
+    assert one[0, 0, 0] == other[0, 0, 0] == 99
+    assert set(np.unique(other)) == {0, 2, 3, 99}
+    assert np.mean(one != other) < 1e-3  # the command line keeps probabilities in half precision
 
 
 def test_evaluating_scores_refined_and_noisy(labels: Path, tmp_path: Path) -> None:
