@@ -138,12 +138,16 @@ class Checkpoints:
             logger.info(f"full-grid Dice after the last epoch {key_metric(self.evaluator):.4f}")
 
     def _write(self, name: str, state: Any) -> None:
-        if idist.get_rank() != 0:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{name}.part"
+        write_state(self.folder / name, state)
+
+
+def write_state(path: Path, state: Any) -> None:
+    """Write weights or a state from the first process, complete or not at all."""
+    if idist.get_rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
         torch.save(state, part)
-        part.replace(self.folder / name)
+        part.replace(path)
 
 
 def start_from(network: nn.Module, weights: str) -> None:

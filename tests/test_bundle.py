@@ -208,6 +208,7 @@ def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Pa
     options = tiny | {"hearts": 1, "max_epochs": 1, "label": 2, "held_out#dataset#data#spacing": COARSE}
     if name == "heart":
         del options["held_out#dataset#data#spacing"]
+        options |= {"calibration#count": 1, "calibration#spacing": COARSE}
     output = tmp_path / "run"
     run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))
     network, space = load_network(output / "best.pt")

@@ -31,7 +31,7 @@ ROWS = (
     "metrics",
     "evaluation",
     "prepare",
-    "handlers checkpoints training",
+    "handlers checkpoints volume training",
     "cli",
     "__main__",
     "__init__",  # the public names; they load on first use, so nothing below may import the package itself

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import nn
 
 from benchmarks.unet import LogitGrid
@@ -14,13 +15,16 @@ from near_monai.codes import load_code, save_code
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.field import PointwiseMLP
 from near_monai.heart import label_map, structure_fields, whole_heart
 from near_monai.heart_sources import noisy_map
-from near_monai.inference import decode_all
+from near_monai.inference import decode_all, encode
 from near_monai.merging import Claim, by_priority, slits
 from near_monai.network import NearNetwork
 from near_monai.rules import correct, violations
 from near_monai.space import WorkingSpace
+from near_monai.transforms import PickStructuresd
+from near_monai.volume import keep_volume
 from near_monai.whole import MARGIN_MM, refine_all
 
 SPACES = {"each": WorkingSpace(), "all": WorkingSpace(1.0, 6.0, 8.0)}
@@ -109,3 +113,18 @@ def test_priority_and_threshold_decide() -> None:
     probability = np.zeros((10, 2, 1, 1), np.float32)
     probability[0], probability[8] = 0.9, np.array([0.6, 0.4]).reshape(2, 1, 1)
     assert by_priority(probability).ravel().tolist() == [9, 1]
+
+
+def test_volume_is_kept_after_calibration(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
+    item = {key: MetaTensor(torch.as_tensor(array[None]), affine) for key in ("image", "label")}
+    network, space = echo("all")
+    network.field.mlp = PointwiseMLP(1, (), None, 0.0, 10)
+    thresholds = keep_volume(network, space, [item], PickStructuresd(["image", "label"]))
+    shift = -network.field.mlp.last.bias.detach()
+    torch.testing.assert_close(shift, torch.logit(torch.tensor(thresholds)))
+    masks = np.stack([array == s.index for s in HEART.structures])
+    probability = decode_all(encode(masks, grid, network, space), network.field, grid, np.float16)
+    for mask, own, threshold in zip(masks, probability, thresholds, strict=True):
+        assert np.count_nonzero(own >= threshold) == pytest.approx(mask.sum(), rel=0.02)
