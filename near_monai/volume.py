@@ -20,8 +20,10 @@ from near_monai.inference import decode_all, encode
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
 
-#: Thresholds looked for: further out F is no judge.
-RANGE = (0.05, 0.95)
+#: Thresholds looked for. Lower ones would only follow the calibre errors of the few hearts that are looked at.
+RANGE = (0.5, 0.95)
+#: Lower probabilities are not kept in memory: no threshold is among them.
+LEAST = 0.05
 
 
 def keep_volume(
@@ -31,7 +33,7 @@ def keep_volume(
     split: Transform,
     save_as: str | Path | None = None,
 ) -> list[float]:
-    """Shift the last bias of every head so that at 0.5 the volume over all ``items`` is the true one.
+    """Shift the last bias of every head so that at 0.5 the volume over all ``items`` is the true one, if it was larger.
 
     Args:
         network: trained network of several structures; changed.
@@ -53,7 +55,7 @@ def keep_volume(
         probability = decode_all(encode(image, grid, network, space), network.field, grid, np.float16)
         true += label.sum((1, 2, 3))
         for channel, own in enumerate(probability):
-            found[channel].append(own[own > RANGE[0]])
+            found[channel].append(own[own > LEAST])
     thresholds = []
     for own, count in zip((np.sort(np.concatenate(parts))[::-1] for parts in found), true.astype(int), strict=True):
         at = float(own[min(count, len(own)) - 1]) if count and len(own) else 0.5
