@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from near_monai.errors import NearError
 
@@ -87,6 +89,10 @@ class Anatomy:
     def by_index(self, index: int) -> Structure | None:
         """The structure that label ``index`` stands for, or None if the table does not have it."""
         return next((s for s in self.structures if s.index == index), None)
+
+    def knows(self, array: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which voxels of a label map belong to a class of the table."""
+        return np.isin(array, [s.index for s in self.structures])
 
     def name(self, label: int) -> str:
         """Name of class ``label``, or its number if the table does not have it."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, load
 from near_monai.batch import PROBABILITY_FOLDER, RUN_FILE
 from near_monai.boxes import crop_box
-from near_monai.cases import case_name, find_cases
+from near_monai.cases import find_cases
 from near_monai.colours import segment_fields, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
@@ -56,11 +56,13 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
         raise NearError(f"{', '.join(map(str, folders))}: no case is in all folders; expected files of one name")
     claim_empty(output)
     write_tables(output, anatomy)
+    classes = [_refined_classes(folder) for folder in folders]
     cases = []
     for name in tqdm(names, desc="fuse", unit="case", disable=quiet):
         paths = [found_here[name] for found_here in found]
+        refined = [of_folder.get(name) for of_folder in classes]
         try:
-            cases.append({"name": name, "status": "done"} | _fuse_case(paths, folders, output, anatomy))
+            cases.append({"name": name, "status": "done"} | _fuse_case(paths, refined, folders, output, anatomy))
         except Exception as error:  # whatever it is: one bad case does not stop the others
             message = str(error) if isinstance(error, NearError) else f"{type(error).__name__}: {error}"
             cases.append({"name": name, "status": "failed", "message": message})
@@ -72,23 +74,23 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
     return {"cases": cases}
 
 
-def _fuse_case(paths: list[Path], folders: Sequence[Path], output: Path, anatomy: Anatomy) -> dict[str, Any]:
+def _fuse_case(
+    paths: list[Path], refined: list[int | None], folders: Sequence[Path], output: Path, anatomy: Anatomy
+) -> dict[str, Any]:
     files = [read_label(path) for path in paths]
     first = files[0]
     for file in files[1:]:
         if file.array.shape != first.array.shape or not np.allclose(file.affine, first.affine, atol=1e-3):
             raise NearError(f"{file.path}: lies on another grid than {first.path}; expected one grid per case")
-    refined = [_refined_class(folder, case_name(path)) for folder, path in zip(folders, paths, strict=True)]
     claims: dict[int, Claim] = {}
     for structure in anatomy.structures:
         index = structure.index
         source = refined.index(index) if index in refined else _first(files, refined, index)
-        if source is not None and (files[source].array == index).any():
+        if (files[source].array == index).any():
             claims[index] = _claim(files[source], folders[source], index, refined[source] == index)
     # what any folder labels can become a slit; classes that the table does not have are those of the first
-    known = np.isin(first.array, [s.index for s in anatomy.structures])
     others = np.maximum.reduce([np.where(np.isin(f.array, list(claims)), f.array, 0) for f in files])
-    before = np.where((first.array > 0) & ~known, first.array, others).astype(np.uint8)
+    before = np.where((first.array > 0) & ~anatomy.knows(first.array), first.array, others).astype(np.uint8)
     composed = compose(list(claims.values()), before, first.grid, anatomy)
     write_label(output / paths[0].name, composed.array, first, names=segment_fields(anatomy))
     return {
@@ -99,24 +101,23 @@ def _fuse_case(paths: list[Path], folders: Sequence[Path], output: Path, anatomy
     }
 
 
-def _first(files: list[LabelMap], refined: list[int | None], index: int) -> int | None:
+def _first(files: list[LabelMap], refined: list[int | None], index: int) -> int:
     """The file that a class comes from which no folder refined: the first whole map that has it, else the first."""
     whole = [n for n, only in enumerate(refined) if only is None and (files[n].array == index).any()]
     return whole[0] if whole else 0
 
 
-def _refined_class(folder: Path, name: str) -> int | None:
-    """The class that ``near-monai refine`` refined in case ``name`` of ``folder``; None if it does not say."""
+def _refined_classes(folder: Path) -> dict[str, int]:
+    """Per case the class that ``near-monai refine`` refined in ``folder``; only for those of which it says one."""
     try:
-        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        label = {row["name"]: row.get("label") for row in run["cases"]}.get(name)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return label if isinstance(label, int) else None
+        rows = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["cases"]
+        return {row["name"]: row["label"] for row in rows if isinstance(row.get("label"), int)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _claim(file: LabelMap, folder: Path, index: int, refined: bool) -> Claim:
-    """What a file claims for one class, as sure as its saved probability says, or else its depth."""
+    """What a file claims for one class, as sure as its saved probability says, or else how near it is."""
     box = crop_box(file.array == index, file.grid.spacing, REACH_MM)
     mask = file.array[box.slices()] == index
     saved = folder / PROBABILITY_FOLDER / file.path.name if file.path else folder
@@ -125,10 +126,10 @@ def _claim(file: LabelMap, folder: Path, index: int, refined: bool) -> Claim:
         if volume.array.shape != file.array.shape:
             raise NearError(f"{saved}: shape {volume.array.shape}; expected {file.array.shape} as in {file.path}")
         return Claim(index, box, mask, volume.array[box.slices()])
-    return Claim(index, box, mask, _depth_as_probability(mask, file.grid.spacing))
+    return Claim(index, box, mask, _nearness(mask, file.grid.spacing))
 
 
-def _depth_as_probability(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.floating]:
+def _nearness(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.floating]:
     """Falls off outside the mask; inside all are as sure, or a thick structure would win over every thin one."""
     outside = signed_distance(mask, spacing, REACH_MM)
     probability: NDArray[np.floating] = np.where(mask, 1.0, 0.5 * np.exp(-np.maximum(outside, 0) / UNSURE_MM))

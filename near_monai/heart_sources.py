@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure
@@ -21,7 +20,8 @@ from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.heart import label_map, structure_fields, whole_heart
 from near_monai.io import read_label
-from near_monai.sources import MARGIN_MM, label_cases, write_set
+from near_monai.phantoms import Phantom
+from near_monai.sources import MARGIN_MM, label_cases, pair_item, write_set
 from near_monai.space import WorkingSpace
 
 #: False islands lie within this many mm of a structure, times its scale.
@@ -42,7 +42,7 @@ def structure_cases(
     """
     cases = []
     for number in range(count):
-        heart = whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
+        heart = _training_heart(seed, number, anatomy)
         for scale in sorted({s.scale for s in anatomy.structures if s.weights == weights}):
             grid = heart.grid((scale * space.spacing,) * 3, scale * MARGIN_MM)
             fields = structure_fields(heart, grid, scale * space.truncate, anatomy)
@@ -51,6 +51,10 @@ def structure_cases(
                     name = f"heart_{seed}_{number:04d}_{structure.name}"
                     cases.append(_structure_case(name, structure, fields[structure.index], grid))
     return cases
+
+
+def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
+    return whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
 
 
 def _structure_case(name: str, structure: Structure, field: NDArray[np.floating], grid: Grid) -> TrainingCase:
@@ -72,7 +76,7 @@ def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = H
     """
     cases = []
     for number in range(count):
-        heart = whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
+        heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]).half() for s in anatomy.structures])
@@ -86,7 +90,7 @@ def map_cases(source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART)
     cases = []
     for case in find_cases(source):
         file = read_label(case.label)
-        known = np.isin(file.array, [s.index for s in anatomy.structures])
+        known = anatomy.knows(file.array)
         if not known.any():
             raise NearError(f"{case.label}: no class of the anatomy table is in it; expected a fused label map")
         box = crop_box(known, file.grid.spacing, MARGIN_MM)
@@ -220,26 +224,17 @@ def structure_items(
             if structure.weights != weights or not (noisy == index).any():
                 continue
             box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * MARGIN_MM)
-            affine = torch.diag(torch.tensor([*np.divide(grid.spacing, structure.scale), 1.0], dtype=torch.float64))
-            image, label = (
-                MetaTensor(torch.as_tensor((a[box.slices()] == index)[None].astype(np.uint8)), affine)
-                for a in (noisy, truth)
-            )
-            items.append({"image": image, "label": label, "name": f"heart_{seed}_{number:04d}_{structure.name}"})
+            image, label = ((a[box.slices()] == index).astype(np.uint8) for a in (noisy, truth))
+            name = f"heart_{seed}_{number:04d}_{structure.name}"
+            items.append(pair_item(name, image, label, box.grid(grid).scaled(1 / structure.scale)))
     return items
 
 
 def heart_items(
     count: int, seed: int, level: float | str, spacing: tuple[float, float, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Generated hearts to evaluate on: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
-    items = []
-    for number in range(count):
-        noisy, truth, grid = heart_pair(seed, number, level, spacing)
-        affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
-        image, label = (MetaTensor(torch.as_tensor(array[None]), affine) for array in (noisy, truth))
-        items.append({"image": image, "label": label, "name": f"heart_{seed}_{number:04d}"})
-    return items
+    """Generated hearts to evaluate on, see :func:`near_monai.sources.pair_item`."""
+    return [pair_item(f"heart_{seed}_{n:04d}", *heart_pair(seed, n, level, spacing)) for n in range(count)]
 
 
 def write_hearts(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:

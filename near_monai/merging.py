@@ -60,7 +60,7 @@ def merge(
         The map, uint8 like ``before``, and what was decided between whom.
     """
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
-    unknown = (before > 0) & ~np.isin(before, [s.index for s in anatomy.structures])
+    unknown = (before > 0) & ~anatomy.knows(before)
     merged = np.where(unknown, before, 0).astype(np.uint8)
     sure = np.where(unknown, np.inf, 0).astype(np.float16)  # nobody is surer: unknown classes keep their voxels
     changes: list[Change] = []

@@ -96,7 +96,7 @@ class SaveRefinedd(MapTransform):
             source = read_label(data[key].meta["filename_or_obj"])
             refined = data[key][0].cpu().numpy()
             if self.label == ALL:
-                unknown = (source.array > 0) & ~np.isin(source.array, [s.index for s in HEART.structures])
+                unknown = (source.array > 0) & ~HEART.knows(source.array)
                 fused = np.where(unknown, source.array, refined)
             else:
                 chosen = choose_label(source.array, self.label, str(source.path))

@@ -119,17 +119,24 @@ def phantom_pair(
     return corrupt(distance, grid.spacing), distance < 0, grid
 
 
+def phantom_maps(seed: int, number: int, level: float | str, spacing: tuple[float, float, float] | None = None) -> Pair:
+    """:func:`phantom_pair` as label maps."""
+    noisy, truth, grid = phantom_pair(seed, number, level, spacing)
+    return noisy * np.uint8(CORONARY), truth * np.uint8(CORONARY), grid
+
+
 def phantom_items(
     count: int, seed: int, level: float | str, spacing: tuple[float, float, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Generated trees to evaluate on: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
-    items = []
-    for number in range(count):
-        noisy, truth, grid = phantom_pair(seed, number, level, spacing)
-        affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
-        image, label = (MetaTensor(torch.as_tensor(m[None] * np.uint8(CORONARY)), affine) for m in (noisy, truth))
-        items.append({"image": image, "label": label, "name": f"phantom_{seed}_{number:04d}"})
-    return items
+    """Generated trees to evaluate on, see :func:`pair_item`."""
+    return [pair_item(f"phantom_{seed}_{n:04d}", *phantom_maps(seed, n, level, spacing)) for n in range(count)]
+
+
+def pair_item(name: str, noisy: NDArray[np.uint8], truth: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+    """An item to evaluate on: label maps `image` (noisy) and `label` (true), ``(1, X, Y, Z)``, and `name`."""
+    affine = torch.diag(torch.tensor([*grid.spacing, 1.0], dtype=torch.float64))
+    image, label = (MetaTensor(torch.as_tensor(array[None]), affine) for array in (noisy, truth))
+    return {"image": image, "label": label, "name": name}
 
 
 def inference_items(dataset_dir: str) -> list[dict[str, str]]:
@@ -167,13 +174,16 @@ def table_items(cases: list[TrainingCase]) -> list[dict[str, Any]]:
 
 def write_phantoms(output: Path, count: int, seed: int, level: float | str, quiet: bool = False) -> None:
     """Write a data set of generated trees, see :func:`write_set`."""
-
-    def pair(number: int) -> Pair:
-        noisy, truth, grid = phantom_pair(seed, number, level)
-        return noisy * np.uint8(CORONARY), truth * np.uint8(CORONARY), grid
-
     names = [f"phantom_{seed}_{number:04d}" for number in range(count)]
-    write_set(output, "generated coronary trees", {"coronary": CORONARY}, names, pair, level, quiet)
+    write_set(
+        output,
+        "generated coronary trees",
+        {"coronary": CORONARY},
+        names,
+        lambda n: phantom_maps(seed, n, level),
+        level,
+        quiet,
+    )
 
 
 def write_set(

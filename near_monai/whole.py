@@ -77,7 +77,7 @@ def refine_all(
     Raises:
         NearError: no class of the table is present.
     """
-    known = np.isin(array, [s.index for s in anatomy.structures])
+    known = anatomy.knows(array)
     if not known.any():
         raise NearError("no class of the anatomy table is in the label map; give another table")
     box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
