@@ -15,13 +15,14 @@ from torch import nn
 from torch.nn import functional
 
 from near_monai.coords import sample, sample_axes
+from near_monai.encoder import LabelEncoder
 from near_monai.field import Code
 
 #: Logit of certain background.
 EMPTY = -10.0
 
 
-class Denoiser(nn.Module):
+class Denoiser(LabelEncoder):
     """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in near_monai.layers.
 
     Whole cases are seen through sliding windows of the size of the training windows, half overlapping, as MONAI's
@@ -59,6 +60,14 @@ class LogitGrid(nn.Module):
     def features(self, code: Code) -> Code:
         """The logits themselves."""
         return code
+
+    def base_features(self, code: Code) -> torch.Tensor:
+        """The logits themselves."""
+        return code[0]
+
+    def fine_features(self, base: torch.Tensor, code: Code) -> Code:
+        """The logits themselves."""
+        return (base,)
 
     def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:
         """Logits ``(B, 1, N)`` at normalised ``points`` ``(B, N, 3)``."""

@@ -46,13 +46,19 @@ class Box:
         x, y, z = (hi - o for hi, o in zip(self.stop, outer.start, strict=True))
         return Box((a, b, c), (x, y, z))
 
+    def moved(self, start: tuple[int, int, int]) -> Box:
+        """The box, given in voxels of a part that begins at ``start``, in those of the whole."""
+        a, b, c = (lo + s for lo, s in zip(self.start, start, strict=True))
+        x, y, z = (hi + s for hi, s in zip(self.stop, start, strict=True))
+        return Box((a, b, c), (x, y, z))
+
     def grid(self, parent: Grid) -> Grid:
         """The sub-grid of ``parent`` that the box covers."""
         return parent.crop(self.start, self.shape)
 
 
-def box_of(mask: NDArray[np.bool_]) -> Box:
-    """Bounding box of the true voxels of ``mask``, which must have some."""
+def box_of(mask: NDArray[np.generic]) -> Box:
+    """Bounding box of the voxels of ``mask`` that are not 0; there must be some."""
     ranges = []
     for axis in range(3):
         found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -63,8 +69,19 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
 
 def crop_box(mask: NDArray[np.bool_], spacing: ArrayLike, margin_mm: float) -> Box:
     """Bounding box of ``mask`` plus ``margin_mm`` on every side, as far as the volume reaches."""
-    box = box_of(mask)
+    a, b, c = mask.shape
+    return widen(box_of(mask), spacing, margin_mm, (a, b, c))
+
+
+def widen(box: Box, spacing: ArrayLike, margin_mm: float, shape: tuple[int, int, int]) -> Box:
+    """``box`` plus ``margin_mm`` on every side, as far as a volume of ``shape`` reaches."""
     reach = [int(np.ceil(margin_mm / s - 1e-6)) for s in np.asarray(spacing)]
     a, b, c = (max(lo - r, 0) for lo, r in zip(box.start, reach, strict=True))
-    x, y, z = (min(hi + r, n) for hi, r, n in zip(box.stop, reach, mask.shape, strict=True))
+    x, y, z = (min(hi + r, n) for hi, r, n in zip(box.stop, reach, shape, strict=True))
     return Box((a, b, c), (x, y, z))
+
+
+def occupied(array: NDArray[np.generic]) -> Box:
+    """Bounding box of what is not 0, the whole array if nothing is: all that has to be looked at."""
+    a, b, c = array.shape
+    return box_of(array) if array.any() else Box((0, 0, 0), (a, b, c))

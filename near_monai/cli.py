@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,10 +39,13 @@ def refine(
     structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
     all_labels: Annotated[bool, typer.Option("--all-labels", help="Refine and fuse every class of the table.")] = False,
     table: Table = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th case from case i (0 to n-1) on, for job arrays.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Refine label maps: same names, grid and header, uint8, and a run.json."""
-    from near_monai.batch import Options, refine_files
+    """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
+    from near_monai.batch import refine_files
+    from near_monai.files import Options
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     which = _label(label)
@@ -52,7 +56,7 @@ def refine(
             raise typer.BadParameter("needs one function of all classes: --weights heart.pt", param_hint="--save-codes")
         which = "all"
     options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
-    run = refine_files(source, output, options, quiet)
+    run = refine_files(source, output, options, quiet, _shard(shard), workers or None)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
         raise NearError(
@@ -83,7 +87,7 @@ def redraw(
     table: Table = None,
 ) -> None:
     """Draw masks anew from saved codes and F, at any resolution."""
-    from near_monai.batch import redraw_files
+    from near_monai.redraw import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     typer.echo(f"{redraw_files(codes, output, weights, cube, device, _text(table))} masks written to {output}")
@@ -145,6 +149,15 @@ def prepare(
     from near_monai.prepare import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``i/n``; without it the rank that torch.distributed.run gives this process."""
+    text = text or f"{os.environ.get('RANK', 0)}/{os.environ.get('WORLD_SIZE', 1)}"
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and int(number) < int(total)):
+        raise typer.BadParameter(f"{text!r}; expected i/n with i from 0 to n-1", param_hint="--shard")
+    return int(number), int(total)
 
 
 def _text(path: Path | None) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from near_monai.boxes import crop_box
 from near_monai.coords import Grid, sample_axes
@@ -54,6 +55,29 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     return out
 
 
+def depth_at(mask: NDArray[np.bool_], grid: Grid, voxels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Minus :func:`signed_distance`, untruncated, at a few voxels of ``mask``, without a map of it.
+
+    The nearest background voxel shares a face with the mask, or a nearer one would; there are few of those.
+
+    Args:
+        mask: ``(X, Y, Z)`` on ``grid``, neither empty nor full.
+        grid: its grid.
+        voxels: ``(N, 3)`` indices of voxels inside.
+
+    Returns:
+        ``(N,)`` mm.
+    """
+    shell = []
+    for axis in range(3):
+        before, after = (slice(None),) * axis + (slice(-1),), (slice(None),) * axis + (slice(1, None),)
+        face = np.argwhere(mask[before] != mask[after])
+        face[:, axis] += mask[tuple(face.T)]  # of the two voxels the one outside
+        shell.append(face)
+    distance = cKDTree(grid.to_mm(np.concatenate(shell))).query(grid.to_mm(voxels))[0]
+    return np.asarray(distance - min(grid.spacing) / 2)
+
+
 def resample_mask(mask: NDArray[np.bool_], native: Grid, target: Grid) -> NDArray[np.bool_]:
     """``mask`` on another grid: where the interpolated signed distance is negative. Too coarse a grid may miss it all.
 
@@ -73,7 +97,7 @@ def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDA
     image = sitk.GetImageFromArray(target.astype(np.uint8))
     image.SetSpacing(spacing[::-1].tolist())
     maurer = sitk.SignedMaurerDistanceMapImageFilter()
-    maurer.SetNumberOfThreads(1)
+    maurer.SetNumberOfThreads(torch.get_num_threads())  # one where processes share the cores
     maurer.SetSquaredDistance(False)
     maurer.SetUseImageSpacing(True)
     return np.asarray(sitk.GetArrayFromImage(maurer.Execute(image)), np.float32)

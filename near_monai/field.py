@@ -115,14 +115,19 @@ class OccupancyField(nn.Module):
 
     def features(self, code: Code) -> Code:
         """Decode ``code`` once; the result answers any number of points."""
-        maps: list[torch.Tensor] = []
-        current = code[0]
+        return self.fine_features(self.base_features(code), code)
+
+    def base_features(self, code: Code) -> torch.Tensor:
+        """Level 0 of :meth:`features`."""
+        return self.levels[0](self.ups[0](code[0]))
+
+    def fine_features(self, base: torch.Tensor, code: Code) -> Code:
+        """All levels of :meth:`features`, given level 0: a box of it is enough for the points in that box."""
+        maps = [base]
         for index, (up, level) in enumerate(zip(self.ups, self.levels, strict=True)):
-            current = up(current)
-            if 0 < index < len(code):
-                current = torch.cat([current, code[index]], 1)
-            current = level(current)
-            maps.append(current)
+            if index:
+                current = up(maps[-1])
+                maps.append(level(torch.cat([current, code[index]], 1) if index < len(code) else current))
         return tuple(maps)
 
     def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from near_monai.anatomy import HEART, Anatomy, load
-from near_monai.batch import PROBABILITY_FOLDER, RUN_FILE
 from near_monai.boxes import crop_box
 from near_monai.cases import find_cases
 from near_monai.colours import segment_fields, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
+from near_monai.files import PROBABILITY_FOLDER
 from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label
 from near_monai.merging import Claim
 from near_monai.places import in_world
+from near_monai.records import RUN_FILE
 from near_monai.rules import violations
 
 #: Without a saved probability a structure is sure of its mask, and outside less and less over this many mm.

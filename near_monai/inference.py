@@ -23,13 +23,11 @@ from near_monai.distance import signed_distance
 from near_monai.field import Code, OccupancyField
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
-from near_monai.windows import BLOCK, PATCH, WINDOW, active_blocks, windows, working_grid
+from near_monai.windows import PATCH, TILE, WINDOW, active_blocks, windows, working_grid
 
-#: Voxels of context around a window when it is encoded: gaps are judged by what lies on both sides. The encoder can
-#: look further (40 voxels); the difference, some 20 voxels of 14,000, is not worth three times the work.
-ENCODER_HALO = 16
-#: The same when a code is decoded: the decoder's convolutions see two coarse and two fine cells.
-DECODER_HALO = 12
+#: Voxels of context around a window and a tile when a code is decoded: two coarse cells and then some, two fine cells.
+WINDOW_HALO = 12
+TILE_HALO = 8
 
 
 @dataclass(frozen=True)
@@ -62,25 +60,17 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     device = _device(network)
     masks = mask.reshape(-1, *native.shape)
     union = np.asarray(masks.any(0))
-    box = box_of(union)
     near = crop_box(union, native.spacing, space.truncate + max(native.spacing))
     near_grid, cut = near.grid(native), near.slices()
     distance = torch.as_tensor(np.stack([signed_distance(m[cut], native.spacing, space.truncate) for m in masks]))[None]
-    grid = working_grid(box, native, space.spacing, space.margin)
-    blocks = active_blocks(near_grid.to_mm(np.argwhere(union[cut])), grid, space.margin)
+    grid = working_grid(box_of(union), native, space.spacing, space.margin)
+    blocks = active_blocks(union[cut], near_grid, grid, space.margin)
 
-    # what no window overwrites is empty space, whose code repeats from block to block
-    empty = network.source(torch.zeros(1, len(masks), BLOCK, BLOCK, BLOCK, device=device))
-    codes = [part[0].half().cpu().repeat(1, *(n // BLOCK for n in grid.shape)) for part in empty]
-    for core in windows(blocks, WINDOW):
-        window = core.grow(ENCODER_HALO, grid.shape)
-        seen = sample_axes(distance, window.grid(grid).axes_in(near_grid))
-        parts = network.source(space.image(seen).to(device))
-        inside = core.within(window)
-        for scale, part in enumerate(parts):
-            factor = window.shape[0] // part.shape[2]
-            codes[scale][(slice(None), *core.slices(factor))] = part[0][(slice(None), *inside.slices(factor))].cpu()
-    return CaseCode(tuple(codes), grid, blocks, native)
+    def image_of(box: Box) -> torch.Tensor:
+        return space.image(sample_axes(distance, box.grid(grid).axes_in(near_grid))).to(device)
+
+    codes = network.source.near(image_of, blocks)
+    return CaseCode(tuple(part[0].half().cpu() for part in codes), grid, blocks, native)
 
 
 def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
@@ -102,23 +92,29 @@ def decode_all(
         return _decode_whole(case, field, target)
     device = _device(field)
     probability = np.zeros((field.heads, *target.shape), dtype)
+    factors = [case.grid.shape[0] // code.shape[1] for code in case.codes]
+
+    def code_of(box: Box) -> Code:
+        parts = (code[:, *box.slices(f)] for code, f in zip(case.codes, factors, strict=True))
+        return tuple(part[None].float().to(device) for part in parts)
+
     for core in windows(case.blocks, WINDOW):
-        window = core.grow(DECODER_HALO, case.grid.shape)
-        factors = [case.grid.shape[0] // code.shape[1] for code in case.codes]
-        crop: Code = tuple(
-            code[(slice(None), *window.slices(f))][None].float().to(device)
-            for code, f in zip(case.codes, factors, strict=True)
-        )
-        features = field.features(crop)
-        for patch in windows(case.blocks, PATCH, core):
-            there = _voxels_in(patch.grid(case.grid), target)
-            if 0 in there.shape:
-                continue
-            # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
-            around = patch.grow(4, case.grid.shape)
-            parts = tuple(f[(..., *around.within(window).slices(window.shape[0] // f.shape[2]))] for f in features)
-            axes = there.grid(target).axes_in(around.grid(case.grid))
-            probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+        window = core.grow(WINDOW_HALO, case.grid.shape)
+        base = field.base_features(code_of(window))
+        factor = window.shape[0] // base.shape[2]
+        for tile in windows(case.blocks, TILE, core):
+            wide = tile.grow(TILE_HALO, case.grid.shape)
+            features = field.fine_features(base[..., *wide.within(window).slices(factor)], code_of(wide))
+            for patch in windows(case.blocks, PATCH, tile):
+                there = _voxels_in(patch.grid(case.grid), target)
+                if 0 not in there.shape:
+                    # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
+                    around = patch.grow(4, case.grid.shape)
+                    parts = tuple(
+                        f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features
+                    )
+                    axes = there.grid(target).axes_in(around.grid(case.grid))
+                    probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
     return probability
 
 

@@ -107,7 +107,7 @@ def read_volume(path: str | Path) -> LabelMap:
     array, affine, header = _read(Path(path))
     if array.dtype.kind not in "buif":
         raise NearError(f"{path}: pixel type {array.dtype}; expected one number per voxel")
-    return LabelMap.from_array(array.astype(np.float32, order="C"), affine, Path(path), header)
+    return LabelMap.from_array(array.astype(np.float32, copy=False), affine, Path(path), header)
 
 
 def write_label(
@@ -149,6 +149,18 @@ def claim_empty(folder: Path) -> None:
         raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, if they are not there.
+
+    Raises:
+        NearError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NearError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
     with _replacing(Path(path)) as temporary:
@@ -156,17 +168,18 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, obj: object) -> None:
-    """Write strict JSON as :func:`write_text` does: NaN and infinity become null; numpy values and paths convert."""
-    write_text(path, json.dumps(_strict(obj), indent=2, allow_nan=False) + "\n")
+    """Write :func:`to_json` of ``obj`` as :func:`write_text` does."""
+    write_text(path, json.dumps(to_json(obj), indent=2, allow_nan=False) + "\n")
 
 
-def _strict(obj: object) -> object:
+def to_json(obj: object) -> object:
+    """``obj`` in types that strict JSON has: NaN and infinity become null; numpy values and paths convert."""
     if isinstance(obj, dict):
-        return {str(key): _strict(value) for key, value in obj.items()}
+        return {str(key): to_json(value) for key, value in obj.items()}
     if isinstance(obj, np.ndarray | np.generic):
-        return _strict(obj.tolist())
+        return to_json(obj.tolist())
     if isinstance(obj, list | tuple):
-        return [_strict(value) for value in obj]
+        return [to_json(value) for value in obj]
     if isinstance(obj, Path):
         return str(obj)
     return None if isinstance(obj, float) and not np.isfinite(obj) else obj
@@ -206,16 +219,16 @@ def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
 
 def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header]:
     try:
-        image = nib.loadsave.load(path)
-        if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is one, too
-            raise NearError(f"{path}: holds a {type(image).__name__}; expected NIfTI")
-        _check_dimensions(image.shape, path)
-        array = np.asanyarray(image.dataobj)
+        kind = type(nib.loadsave.load(path))
+        if not issubclass(kind, nib.Nifti1Image):  # Nifti2Image is one, too
+            raise NearError(f"{path}: holds a {kind.__name__}; expected NIfTI")
+        with (gzip.open if suffix_of(path) == ".nii.gz" else open)(path, "rb") as stream:
+            image = kind.from_stream(stream)
+            _check_dimensions(image.shape, path)
+            array = np.asanyarray(image.dataobj)
+            while stream.read(1 << 24):  # nibabel stops before the checksum
+                pass
         scale = UNIT_MM[image.header.get_xyzt_units()[0]]
-        if suffix_of(path) == ".nii.gz":  # nibabel stops before the checksum
-            with gzip.open(path) as stream:
-                while stream.read(1 << 24):
-                    pass
     except NearError:
         raise
     except READ_ERRORS + HEADER_ERRORS as error:
@@ -247,6 +260,8 @@ def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, 
 
 def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
     array = np.asarray(array)
+    if array.dtype == np.uint8:
+        return array
     if array.dtype.kind not in "buif":
         raise NearError(f"{path}: pixel type {array.dtype}; expected one whole number per voxel")
     low, high = array.min(), array.max()  # both NaN if any voxel is
@@ -261,7 +276,7 @@ def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
         array = whole
     if low < -WHOLE_NUMBER_TOLERANCE or high > 255 + WHOLE_NUMBER_TOLERANCE:
         raise NearError(f"{path}: labels from {low:g} to {high:g}; uint8 cannot hold them: expected 0..255")
-    return array.astype(np.uint8, order="C")
+    return array.astype(np.uint8, copy=False)  # in the order of the file: turning a whole scan costs as much as reading it
 
 
 def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None, names: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from near_monai.boxes import Box, crop_box
 from near_monai.cleaning import components
 from near_monai.coords import Grid
-from near_monai.distance import signed_distance
+from near_monai.distance import depth_at
 from near_monai.skeleton import skeleton
 
 #: Longest gap in mm, from wall to wall.
@@ -37,8 +37,6 @@ TREE_THICK_END = 0.8
 TREE = 0.2
 #: A piece is at most this many times wider than what it is joined to.
 WIDER = 1.5
-#: Radii are measured up to this many mm.
-WIDEST_MM = 20.0
 #: F's mean probability in the gap must reach this. It is low in gaps, and lower by far where no vessel is due.
 JUDGED = 0.05
 
@@ -155,9 +153,8 @@ def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:
     voxel = np.argwhere(line)
     neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
     voxel -= 1
-    depth = -signed_distance(index > 0, grid.spacing, WIDEST_MM)
-    at = tuple(voxel.T)
-    return _Centreline(grid.to_mm(voxel), index[at], depth[at], neighbours <= 2)
+    radius = depth_at(index > 0, grid, voxel)
+    return _Centreline(grid.to_mm(voxel), index[tuple(voxel.T)], radius, neighbours <= 2)
 
 
 def _joints(line: _Centreline, volume: NDArray[np.int64]) -> list[_Joint]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Structure, by_name
+from near_monai.boxes import crop_box
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask
 from near_monai.errors import NearError
@@ -20,6 +21,10 @@ from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network, shipped
+
+
+#: mm of background around a structure of scale 1 in which its function is asked.
+MARGIN_MM = 8.0
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,14 @@ def refine(
         )
     if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
         raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
-    original = array.astype(np.uint8)
-    chosen = choose_label(original, which)
-    native = Grid(original.shape, (steps[0], steps[1], steps[2]))
+    out = array.astype(np.uint8)
+    chosen = choose_label(out, which)
+    native = Grid(out.shape, (steps[0], steps[1], steps[2]))
     row = by_name(structure)
     network, space = _network(weights or shipped(row.weights), device)
-    result = refine_mask(mask_of(original, chosen), native, network, space, clean=clean, structure=row)
-    return put_back(original, native, result.repaired.mask, native, chosen)
+    mask = mask_of(out, chosen)
+    box = crop_box(mask, native.spacing, MARGIN_MM * row.scale)
+    part, grid = out[box.slices()], box.grid(native)
+    result = refine_mask(mask[box.slices()], grid, network, space, clean=clean, structure=row)
+    out[box.slices()] = put_back(part, grid, result.repaired.mask, grid, chosen)
+    return out

@@ -48,6 +48,10 @@ class Repaired:
         bridges = [replace(b, gap_mm=b.gap_mm * factor, radius_mm=b.radius_mm * factor) for b in self.bridges]
         return replace(self, bridges=bridges, noise_mm=self.noise_mm * factor)
 
+    def moved(self, start: tuple[int, int, int]) -> list[Bridge]:
+        """The bridges, their voxels counted in a volume of which the masks are the part that begins at ``start``."""
+        return [replace(b, voxel=tuple(v + s for v, s in zip(b.voxel, start, strict=True))) for b in self.bridges]
+
     def within(self, kept: NDArray[np.bool_]) -> Repaired:
         """What is left if only the voxels of ``kept`` become the structure; bridges that lose their voxels go."""
         bridge_mask = self.bridge_mask & kept

@@ -42,7 +42,7 @@ def choose_label(array: NDArray[np.integer], label: int | str, where: str = "lab
     Raises:
         NearError: the map is empty or does not hold the class.
     """
-    present = np.flatnonzero(np.bincount(array.ravel(), minlength=256)[1:]) + 1
+    present = np.flatnonzero(np.bincount(array[array > 0], minlength=256))
     if len(present) == 0:
         raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
     if label == AUTO:

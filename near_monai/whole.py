@@ -21,14 +21,11 @@ from near_monai.findings import Finding, find
 from near_monai.inference import CaseCode, decode_all, encode
 from near_monai.merging import Claim
 from near_monai.network import NearNetwork
-from near_monai.refinement import refine_mask, repair_scaled
+from near_monai.refinement import MARGIN_MM, refine_mask, repair_scaled
 from near_monai.repair import Repaired
 from near_monai.rules import violations
 from near_monai.space import WorkingSpace
 from near_monai.weights import shipped
-
-#: mm of background around a structure of scale 1 in which its function is asked.
-MARGIN_MM = 8.0
 
 #: Where a function of all says less than this, a structure claims nothing.
 UNLIKELY = 0.01

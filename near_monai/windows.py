@@ -1,7 +1,7 @@
 """Which part of a case needs work: boxes of the working grid near the label, so that cost follows the vessel.
 
 The working grid is cut into cubes of :data:`BLOCK` voxels; a block is *active* when label lies within a margin of it.
-Networks run on *windows* and F on *patches*, boxes of blocks trimmed to the active ones inside.
+Coarse layers run on *windows*, fine ones on *tiles* and F on *patches*: boxes of blocks, trimmed to the active ones.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from near_monai.coords import Grid
 
 #: Voxels per side of a block; a multiple of the coarsest code cell (4 voxels).
 BLOCK = 8
-#: Blocks per side of a window (128 voxels): large enough that the halo around it does not dominate.
-WINDOW = 16
+#: Blocks per side of a window (256 voxels): most cases are one window, which needs no halo.
+WINDOW = 32
+#: Blocks per side of a tile (64 voxels): smaller ones follow the vessel more closely, but have more halo.
+TILE = 8
 #: Blocks per side of a patch (32 voxels), in which F is evaluated at once.
 PATCH = 4
 
@@ -30,15 +32,16 @@ def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> 
     return Grid.of(np.ceil((high - low) / (BLOCK * spacing)) * BLOCK, [spacing] * 3, low + spacing / 2)
 
 
-def active_blocks(points_mm: NDArray[np.floating], working: Grid, margin: float) -> NDArray[np.bool_]:
-    """Blocks of ``working`` that have one of ``points_mm`` ``(N, 3)`` within ``margin`` mm (per axis)."""
-    blocks = np.zeros([n // BLOCK for n in working.shape], bool)
-    # a probe at least every block, or a block between two probes would be missed
-    probes = np.append(np.arange(-margin, margin, BLOCK * min(working.spacing)), margin)
-    for offset in itertools.product(probes, repeat=3):
-        index = np.floor((working.to_voxel(points_mm + offset) + 0.5) / BLOCK).astype(int)
-        blocks[tuple(np.clip(index, 0, np.asarray(blocks.shape) - 1).T)] = True
-    return blocks
+def active_blocks(mask: NDArray[np.bool_], native: Grid, working: Grid, margin: float) -> NDArray[np.bool_]:
+    """Blocks of ``working`` that have a voxel centre of ``mask``, on the grid ``native``, within ``margin`` mm per axis."""
+    for axis in range(3):
+        voxel = (native.axes_mm()[axis] - working.origin[axis]) / working.spacing[axis] + 0.5
+        first = np.arange(working.shape[axis] // BLOCK) * BLOCK
+        reach = margin / working.spacing[axis]
+        low, high = np.searchsorted(voxel, first - reach), np.searchsorted(voxel, first + BLOCK + reach)
+        near = [mask[(slice(None),) * axis + (slice(a, b),)].any(axis) for a, b in zip(low, high, strict=True)]
+        mask = np.stack(near, axis)
+    return mask
 
 
 def windows(blocks: NDArray[np.bool_], size: int, within: Box | None = None) -> Iterator[Box]:

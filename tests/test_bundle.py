@@ -222,7 +222,8 @@ def test_organs_of_a_class_that_the_table_does_not_have(tmp_path: Path) -> None:
 
 
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:
-    from near_monai.batch import Options, refine_files
+    from near_monai.batch import refine_files
+    from near_monai.files import Options
 
     run_bundle("inference", "inference", labels, tmp_path / "monai")
     refine_files(labels, tmp_path / "cli", Options(device="cpu"), quiet=True)
@@ -233,7 +234,8 @@ def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path:
 
 
 def test_one_function_of_all_through_monai_equals_the_command_line(tmp_path: Path) -> None:
-    from near_monai.batch import Options, refine_files
+    from near_monai.batch import refine_files
+    from near_monai.files import Options
 
     array = np.zeros((34, 30, 30), np.uint8)
     array[5:17, 8:22, 8:22], array[17:29, 8:22, 8:22], array[0, 0, 0] = 2, 3, 99

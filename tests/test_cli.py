@@ -189,7 +189,7 @@ def test_bad_cases_get_one_line_and_stop_nobody(
     assert len([line for line in lines if ": warning: " not in line]) == 7
     status = {c["name"]: c["status"] for c in json.loads((tmp_path / "out" / "run.json").read_text())["cases"]}
     assert status == dict.fromkeys(messages, "failed") | {"90.img": "done", "b": "done"}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"90.img.nii.gz", "b.nii", "run.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"90.img.nii.gz", "b.nii", "run.json", ".records"}
 
 
 def test_inputs_and_foreign_files_are_never_overwritten(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from monai.data import MetaTensor
 
 from near_monai import windows
 from near_monai.codes import load_code, save_code
-from near_monai.coords import Grid
+from near_monai.coords import Grid, sample_axes
+from near_monai.distance import signed_distance
 from near_monai.encoder import CodeEncoder
 from near_monai.errors import NearError
 from near_monai.field import OccupancyField
@@ -42,7 +43,9 @@ def test_blocks_are_active_exactly_within_the_margin(margin: float) -> None:
     point = grid.to_mm([[30.0, 9.0, 41.0]])
     crude = np.abs(np.stack(np.meshgrid(*grid.axes_mm(), indexing="ij"), -1) - point) <= margin + 0.25
     expected = crude.all(-1).reshape(8, 8, 6, 8, 10, 8).any(axis=(1, 3, 5))
-    np.testing.assert_array_equal(windows.active_blocks(point, grid, margin), expected)
+    native = Grid((1, 1, 1), (0.4, 0.5, 0.6), tuple(point[0]))
+    mask = np.ones((1, 1, 1), bool)
+    np.testing.assert_array_equal(windows.active_blocks(mask, native, grid, margin), expected)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
@@ -71,18 +74,31 @@ def test_windowed_equals_dense(network: NearNetwork, mask: np.ndarray, monkeypat
     code = encode(mask, NATIVE, network, SPACE)
     probability = decode(code, network.field, NATIVE)
     assert code.blocks is not None and not code.blocks.all()
-    monkeypatch.setattr("near_monai.inference.WINDOW", 3)
+    for name, size in (("encoder.WINDOW", 4), ("inference.WINDOW", 4), ("encoder.TILE", 2), ("inference.TILE", 2)):
+        monkeypatch.setattr(f"near_monai.{name}", size)
     monkeypatch.setattr("near_monai.inference.PATCH", 1)
-    monkeypatch.setattr("near_monai.inference.ENCODER_HALO", 24)  # what this small encoder can see
-    assert len(list(windows.windows(code.blocks, 3))) > 4
+    monkeypatch.setattr("near_monai.encoder.WINDOW_HALO", 24)  # what this small encoder can see
+    assert len(list(windows.windows(code.blocks, 4))) > 4
     cut = encode(mask, NATIVE, network, SPACE)
     inside = probability > 0
     assert inside[mask].all()
     np.testing.assert_allclose(decode(cut, network.field, NATIVE)[inside], probability[inside], atol=2e-3)  # float16
-    monkeypatch.setattr("near_monai.inference.active_blocks", lambda *_: np.ones_like(code.blocks))
-    monkeypatch.setattr("near_monai.inference.WINDOW", 100)
-    dense = decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE)
-    np.testing.assert_allclose(dense[inside], probability[inside], atol=2e-3)
+
+
+def test_near_equals_forward_on_the_whole_grid(network: NearNetwork, mask: np.ndarray) -> None:
+    """Dense evaluation, the reference: one forward pass over everything. Same voxels, and nearly the same numbers."""
+    code = encode(mask, NATIVE, network, SPACE)
+    probability = decode(code, network.field, NATIVE)
+    assert code.blocks is not None and 0 < code.blocks.mean() < 0.9
+    distance = torch.as_tensor(signed_distance(mask, NATIVE.spacing, SPACE.truncate))[None, None]
+    image = SPACE.image(sample_axes(distance, code.grid.axes_in(NATIVE)))
+    features = network.field.features(network.source(image))
+    dense = network.field.on_axes(features, NATIVE.axes_in(code.grid))[0, 0].sigmoid().numpy()
+    inside = probability > 0
+    np.testing.assert_allclose(dense[inside], probability[inside], atol=2e-3)  # codes are kept in float16
+    threshold = float(np.median(dense[inside]))
+    clear = np.abs(dense - threshold) > 2e-3
+    np.testing.assert_array_equal((dense > threshold)[inside & clear], (probability > threshold)[inside & clear])
 
 
 def test_another_grid_asks_the_same_function(network: NearNetwork, mask: np.ndarray) -> None:

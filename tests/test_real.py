@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from near_monai.anatomy import CORONARY
-from near_monai.batch import Options, refine_files
+from near_monai.batch import refine_files
+from near_monai.files import Options
 from near_monai.io import read_label
 from near_monai.metrics import score
 

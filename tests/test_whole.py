@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from torch import nn
 
 from benchmarks.unet import LogitGrid
 from near_monai.anatomy import HEART
@@ -14,6 +13,7 @@ from near_monai.boxes import Box, crop_box
 from near_monai.codes import load_code, save_code
 from near_monai.compose import compose
 from near_monai.coords import Grid
+from near_monai.encoder import LabelEncoder
 from near_monai.errors import NearError
 from near_monai.field import PointwiseMLP
 from near_monai.heart import label_map, structure_fields, whole_heart
@@ -30,7 +30,7 @@ from near_monai.whole import MARGIN_MM, refine_all
 SPACES = {"each": WorkingSpace(), "all": WorkingSpace(1.0, 6.0, 8.0)}
 
 
-class Echo(nn.Module):
+class Echo(LabelEncoder):
     """A code that says what the label says."""
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:

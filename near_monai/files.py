@@ -1,0 +1,198 @@
+"""Refinement of one file: from a label map to a refined one beside it, and the figures of its row in ``run.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.anatomy import Anatomy, Structure
+from near_monai.boxes import Box, box_of, occupied, widen
+from near_monai.cases import Case
+from near_monai.cleaning import count_components
+from near_monai.codes import save_code
+from near_monai.colours import segment_fields
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.familiarity import warnings_for
+from near_monai.findings import find
+from near_monai.fusion import put_back
+from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
+from near_monai.places import in_world
+from near_monai.refinement import MARGIN_MM, Refined, refine_mask
+from near_monai.repair import VESSEL
+from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
+from near_monai.weights import shipped
+from near_monai.whole import Networks, refine_all
+
+CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER = "codes", "probability", "bridges"
+#: mm kept around the label in a cube (``resolution``).
+CUBE_MARGIN_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to refine files.
+
+    Attributes:
+        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else coronary) or
+            ``"all"`` (every class of the table, fused).
+        weights: weights file, ``None`` for the shipped ones; with ``"all"`` one function of all structures.
+        device: ``"auto"``, ``"cpu"`` or a CUDA device.
+        resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
+        save_codes: also write z of every case.
+        save_probability: also write F on the output grid.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        table: anatomy table, ``None`` for the heart's.
+        structure: what the class is, by its name in the table. ``None``: in a map of several classes the table's row of
+            that number, in a map of one class a coronary tree, whatever its number.
+    """
+
+    label: int | str = AUTO
+    weights: str | None = None
+    device: str = "auto"
+    resolution: int | None = None
+    save_codes: bool = False
+    save_probability: bool = False
+    clean: bool = True
+    table: str | None = None
+    structure: str | None = None
+
+
+def refine_one_class(
+    case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy
+) -> dict[str, Any]:
+    """Refine one class of a file and write the result; returns the figures of its row."""
+    file = read_label(case.label)
+    filled = occupied(file.array)  # a scan is a hundred times larger than what is labelled in it
+    labelled = file.array[filled.slices()]
+    label = choose_label(labelled, options.label, str(case.label))
+    structure = _structure(labelled, label, options, anatomy)
+    network, space = networks(options.weights or shipped(structure.weights))
+    inner = box_of(mask_of(labelled, label)).moved(filled.start)
+    box = widen(inner, file.grid.spacing, MARGIN_MM * structure.scale, file.grid.shape)
+    array, grid = np.ascontiguousarray(file.array[box.slices()]), box.grid(file.grid)
+    mask = mask_of(array, label)
+    target = grid
+    if options.resolution:
+        kept = widen(inner, file.grid.spacing, CUBE_MARGIN_MM, file.grid.shape)
+        target = kept.grid(file.grid).cube(options.resolution)
+    result = refine_mask(mask, grid, network, space, target, options.clean, structure)
+    fused = put_back(array, grid, result.repaired.mask, target, label, anatomy)
+    after = mask_of(fused, label)  # classes of higher priority have kept their voxels
+    repaired = result.repaired.within(after)
+    findings = find(result.label, repaired, result.probability, target)
+    place = None if options.resolution else box
+    code = replace(result.code, reference=file.grid.scaled(1 / structure.scale))
+    written = _Target(case, output, file, filled, target, place)
+    written.write(fused, replace(result, code=code), repaired.bridge_mask, options)
+    warnings = warnings_for(mask, grid, after, target, repaired.noise_mm)
+    return {
+        "label": label,
+        "components_before": count_components(mask),
+        "components_after": count_components(after),
+        "volume_before_mm3": _volume(mask, grid),
+        "volume_after_mm3": _volume(after, target),
+        "added_mm3": _volume(repaired.mask & ~result.label, target),
+        "removed_mm3": _volume(result.label & ~repaired.mask, target),
+        "noise_mm": round(repaired.noise_mm, 4),
+        "margin": round(repaired.margin, 6),
+        "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
+        "findings": in_world(findings, file.grid, file.affine),
+        "structure": structure.name,
+        "warnings": warnings if structure.weights == VESSEL.weights else [],
+    }
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the results of a case go: on a grid of their own, or as the part ``place`` of a volume like ``file``."""
+
+    case: Case
+    output: Path
+    file: LabelMap
+    filled: Box
+    grid: Grid
+    place: Box | None
+
+    def write(self, fused: NDArray[np.uint8], result: Refined, bridges: NDArray[np.bool_], options: Options) -> None:
+        """Write everything that ``options`` ask for, the label map last."""
+        file, affine = self.file, None if self.place else self.grid.affine_from(self.file.affine, self.file.grid)
+        if options.save_codes:
+            save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.code, file.affine)
+        if options.save_probability:
+            path = self.output / PROBABILITY_FOLDER / f"{self.case.name}{suffix_of(self.case.label)}"
+            write_volume(path, self.whole(result.probability), file, affine)
+        if bridges.any():
+            path = self.output / BRIDGE_FOLDER / self.case.label.name
+            write_label(path, self.whole(bridges.astype(np.uint8)), file, affine)
+        array = fused
+        if self.place:
+            array = self.whole(file.array[self.filled.slices()], self.filled)
+            array[self.place.slices()] = fused
+        write_label(self.output / self.case.label.name, array, file, affine)
+
+    def whole(self, part: NDArray[Any], place: Box | None = None) -> NDArray[Any]:
+        """``part`` in its volume, which holds 0 elsewhere; as it is on a grid of its own."""
+        if self.place is None:
+            return part
+        out = np.zeros_like(self.file.array, part.dtype)
+        out[(place or self.place).slices()] = part
+        return out
+
+
+def _structure(array: NDArray[np.uint8], label: int | str, options: Options, anatomy: Anatomy) -> Structure:
+    """What class ``label`` of a map is taken for, see :class:`Options`."""
+    if options.structure is not None:
+        return anatomy.by_name(options.structure)
+    alone = label == FOREGROUND or not np.any((array != 0) & (array != label))
+    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    if alone and (options.table is None or structure is None):
+        return VESSEL
+    if structure is None:
+        raise NearError(f"label {label} is not in the anatomy table; say what it is with --structure, or give a table")
+    return structure
+
+
+def refine_all_classes(
+    case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy
+) -> dict[str, Any]:
+    """Refine every class of a file and write the result; returns the figures of its row."""
+    file = read_label(case.label)
+    whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
+    if options.save_codes and whole.code is not None:
+        affine = whole.code.reference.affine_from(file.affine, file.grid)
+        save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
+    if whole.bridges.any():
+        write_label(output / BRIDGE_FOLDER / case.label.name, whole.bridges, file)
+    write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
+    rows = [
+        row | {"findings": in_world(found, file.grid, file.affine)}
+        for row, found in zip(whole.rows, whole.findings, strict=True)
+    ]
+    lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
+    return {
+        "structures": rows,
+        "rules_broken_before": whole.rules_before,
+        "rules_broken_after": len(whole.flagged),
+        "changes": in_world(whole.changes, file.grid, file.affine),
+        "flagged": in_world(whole.flagged, file.grid, file.affine),
+        "warnings": lost + [change.detail for change in whole.flagged if change.rule == "touches"],
+    }
+
+
+def forget(case: Case, output: Path) -> None:
+    """Remove what an earlier run left of a case beside its label map: it would not belong to the new one."""
+    for name in (
+        f"{CODE_FOLDER}/{case.name}.npz",
+        f"{PROBABILITY_FOLDER}/{case.name}{suffix_of(case.label)}",
+        f"{BRIDGE_FOLDER}/{case.label.name}",
+    ):
+        (output / name).unlink(missing_ok=True)
+
+
+def _volume(mask: NDArray[np.bool_], grid: Grid) -> float:
+    return round(float(np.count_nonzero(mask)) * grid.voxel_volume, 3)
