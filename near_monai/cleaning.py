@@ -64,7 +64,7 @@ def drop_specks(
         return cleaned
     box = box_of(mask).slices()
     index, count = components(mask[box])
-    volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * float(np.prod(spacing))
+    volume = np.bincount(index[mask[box]], minlength=count + 1)[1:] * float(np.prod(spacing))
     sides = [[part.stop - part.start for part in found] for found in ndimage.find_objects(index)]
     diagonal = np.linalg.norm(np.asarray(sides) * np.asarray(spacing), axis=1)
     small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, C, D, H, W)`` to the same shape."""
-        return torch.relu(x + self.body(x))
+        return torch.relu_(x + self.body(x))
 
 
 class LabelEncoder(nn.Module):

@@ -54,7 +54,7 @@ class PointwiseMLP(nn.Module):
         for index, layer in enumerate(self.layers):
             if index == self.skip_at:
                 hidden = torch.cat([hidden, x], -1)
-            hidden = torch.relu(layer(hidden))
+            hidden = torch.relu_(layer(hidden))
         return self.last(hidden)
 
 

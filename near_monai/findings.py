@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,25 +59,38 @@ def find(mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.fl
     cut = box.slices()
     before, after, bridge, p = mask[cut], repaired.mask[cut], repaired.bridge_mask[cut], probability[cut]
     places = {
-        "added": after & ~bridge & ~_grown(before, grid),
-        "removed": before & ~_grown(after, grid),
+        "added": _away(after & ~bridge, before, grid),
+        "removed": _away(before, after, grid),
         "bridged": bridge,
-        "uncertain": (p > 1 - sure) & (p < sure) & ~bridge & ~_grown(p >= sure, grid),
+        "uncertain": _away((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, grid),
     }
     found = [finding for kind, there in places.items() for finding in _pieces(kind, there, p, box.grid(grid))]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
-def _grown(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """``mask`` and what lies within :data:`WALL_MM` of it, at least a voxel; much faster than a dilation."""
+def _away(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Voxels of ``there`` with nothing of ``mask`` within :data:`WALL_MM`, at least a voxel.
+
+    Only the few voxels in question are looked at, which is much faster than to dilate ``mask``.
+    """
     reach = [max(1, round(WALL_MM / step)) for step in grid.spacing]
-    return np.asarray(ndimage.maximum_filter(mask, [2 * n + 1 for n in reach]))
+    padded = np.pad(mask, [(n, n) for n in reach])
+    voxels = np.argwhere(there & ~mask)
+    for offset in itertools.product(*(range(2 * n + 1) for n in reach)):
+        voxels = voxels[~padded[tuple((voxels + offset).T)]]
+    far = np.zeros_like(there)
+    far[tuple(voxels.T)] = True
+    return far
 
 
 def _pieces(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
     """One finding per component of ``there`` that is large enough."""
+    if not there.any():
+        return []
+    region = box_of(there)
+    there, probability, grid = there[region.slices()], probability[region.slices()], region.grid(grid)
     index, count = components(there)
-    volume = np.bincount(index.ravel(), minlength=count + 1) * grid.voxel_volume
+    volume = np.bincount(index[there], minlength=count + 1) * grid.voxel_volume
     found = []
     for number, box in enumerate(ndimage.find_objects(index), 1):
         if volume[number] < LEAST_MM3:

@@ -35,4 +35,4 @@ def convolution(
         in_channels, out_channels, 3, stride, dilation, dilation=dilation, bias=False, padding_mode="replicate"
     )
     layers: list[nn.Module] = [conv, get_norm_layer(norm, 3, out_channels)]
-    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)

@@ -117,7 +117,7 @@ def reconnect(
     index, count = components(mask[inner])
     if count < 2:
         return added, bridges
-    volume = np.bincount(index.ravel())
+    volume = np.bincount(index[mask[inner]])
     large = volume > TREE * volume[1:].sum()
     leader, tree = np.arange(count + 1), large.copy()
     for joint in sorted(_joints(_centreline(index, sub), volume), key=lambda j: j.cost):
