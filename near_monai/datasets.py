@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from monai.data import Dataset
 from monai.transforms import Randomizable
 from numpy.typing import ArrayLike, NDArray
 
+from near_monai.compact import CompactField
 from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
 from near_monai.corruption_surface import smooth_noise
@@ -49,7 +51,7 @@ class TrainingCase:
 
     Attributes:
         name: case name.
-        distance: ``(C, D, H, W)`` float16, mm, negative inside, truncated; one channel per structure.
+        stored: the distances, or the file that holds them.
         grid: the isotropic working grid.
         affine: 4 x 4 world affine of that grid.
         channels: what is known of every channel.
@@ -57,11 +59,16 @@ class TrainingCase:
     """
 
     name: str
-    distance: torch.Tensor
+    stored: CompactField | Path
     grid: Grid
     affine: NDArray[np.float64]
     channels: tuple[Channel, ...] = (Channel(),)
     order: tuple[int, ...] = (0,)
+
+    @property
+    def field(self) -> CompactField:
+        """The distances; read anew at every call if a file holds them."""
+        return CompactField.load(self.stored) if isinstance(self.stored, Path) else self.stored
 
 
 class PointDataset(Dataset, Randomizable):
@@ -114,12 +121,6 @@ class PointDataset(Dataset, Randomizable):
         self.texture_mm = texture_mm
         self.seed = seed
         self.epoch = 1
-        # a window shows a stretch of vessel: centres are drawn from the surface, which counts thin vessels more evenly
-        # than the volume does
-        self.centres = [
-            [torch.nonzero(channel.abs() < space.spacing / 2).to(torch.int16) for channel in case.distance]
-            for case in data
-        ]
 
     def __len__(self) -> int:
         return self.length
@@ -138,7 +139,7 @@ class PointDataset(Dataset, Randomizable):
         share = band_share(self.epoch, self.curriculum)
         if self.window is None:
             number = index % len(self.data)
-            points, label = draw_points(self.data[number].distance, self.points, share, self.band_mm, self.R)
+            points, label = draw_points(self.data[number].field.dense(), self.points, share, self.band_mm, self.R)
             return {"image": number, "points": points, "label": label}
         number = int(self.R.randint(len(self.data)))
         clean = self._clean_window(number)
@@ -155,17 +156,16 @@ class PointDataset(Dataset, Randomizable):
 
     def _clean_window(self, number: int) -> torch.Tensor:
         """A padded window of case ``number``, randomly turned and mirrored; ``(C, n, n, n)`` distances in mm."""
-        distance = self.data[number].distance
-        seen = [centres for centres in self.centres[number] if len(centres)]
-        # every structure is the middle of as many windows, however small it is
-        centres = seen[self.R.randint(len(seen))] if len(seen) > 1 else seen[0]
+        field = self.data[number].field
+        channels = np.unique(field.surface[:, 0])
+        # every structure is the middle of as many windows, however small it is; a window shows a stretch of vessel:
+        # centres are drawn from the surface, which counts thin vessels more evenly than the volume does
+        channel = channels[self.R.randint(len(channels))] if len(channels) > 1 else channels[0]
+        centres = field.surface[field.surface[:, 0] == channel, 1:]
         size = (self.window or 0) + 2 * self._pad
-        centre = centres[self.R.randint(len(centres))].numpy()
+        centre = centres[self.R.randint(len(centres))]
         start = centre - size // 2 + self.R.randint(-size // 6, size // 6 + 1, 3)
-        low, high = np.maximum(start, 0), np.minimum(start + size, distance.shape[1:])
-        window = torch.full((len(distance), size, size, size), self.space.truncate)
-        there = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-        window[:, *there] = distance[:, *(slice(a, b) for a, b in zip(low, high, strict=True))].float()
+        window = field.window(start, (size,) * 3)
         noise = smooth_noise(self.R, window.shape[1:], (self.space.spacing,) * 3, 1.0)
         window += self.R.uniform(0, self.texture_mm) * torch.from_numpy(noise)
         window = window.permute(0, *(1 + self.R.permutation(3)).tolist())

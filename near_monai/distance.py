@@ -16,7 +16,6 @@ from near_monai.boxes import crop_box
 from near_monai.coords import Grid, sample_axes
 from near_monai.errors import NearError
 
-
 #: Where less than this share of a box is inside, single depths are faster than a map of them; vessels fill a hundredth.
 SPARSE = 0.02
 

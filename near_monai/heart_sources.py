@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import crop_box
-from near_monai.cases import find_cases
+from near_monai.cases import Case, find_cases
+from near_monai.compact import CompactField, stored
 from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import Channel, TrainingCase
@@ -49,7 +52,7 @@ def structure_cases(
             for structure in anatomy.structures:
                 if (structure.weights, structure.scale) == (weights, scale):
                     name = f"heart_{seed}_{number:04d}_{structure.name}"
-                    cases.append(_structure_case(name, structure, fields[structure.index], grid))
+                    cases.append(_structure_case(name, structure, fields[structure.index], grid, space))
     return cases
 
 
@@ -57,12 +60,15 @@ def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
     return whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
 
 
-def _structure_case(name: str, structure: Structure, field: NDArray[np.floating], grid: Grid) -> TrainingCase:
+def _structure_case(
+    name: str, structure: Structure, field: NDArray[np.floating], grid: Grid, space: WorkingSpace
+) -> TrainingCase:
     """One structure, cut out and scaled down."""
     box = crop_box(field < 0, grid.spacing, structure.scale * MARGIN_MM)
-    distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale)).half()[None]
+    distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale))[None]
     small = box.grid(grid).scaled(1 / structure.scale)
-    return TrainingCase(name, distance, small, np.diag([*small.spacing, 1.0]), (Channel(structure.tubular),))
+    compact = CompactField.of(distance, space.truncate, space.spacing)
+    return TrainingCase(name, compact, small, np.diag([*small.spacing, 1.0]), (Channel(structure.tubular),))
 
 
 def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART) -> list[TrainingCase]:
@@ -79,16 +85,19 @@ def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = H
         heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
-        distance = torch.stack([torch.as_tensor(fields[s.index]).half() for s in anatomy.structures])
-        name, affine = f"heart_{seed}_{number:04d}", np.diag([*grid.spacing, 1.0])
-        cases.append(_heart_case(name, distance, grid, affine, anatomy))
+        distance = torch.stack([torch.as_tensor(fields[s.index]) for s in anatomy.structures])
+        field = CompactField.of(distance, space.truncate, space.spacing)
+        affine = np.diag([*grid.spacing, 1.0])
+        cases.append(_heart_case(f"heart_{seed}_{number:04d}", field, grid, affine, anatomy))
     return cases
 
 
-def map_cases(source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART) -> list[TrainingCase]:
+def map_cases(
+    source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART, cache: str | Path | None = None
+) -> list[TrainingCase]:
     """Label maps of several structures, one channel each; arguments and errors as for :func:`heart_training_cases`."""
-    cases = []
-    for case in find_cases(source):
+
+    def make(case: Case) -> tuple[CompactField, NDArray[np.floating]]:
         file = read_label(case.label)
         known = anatomy.knows(file.array)
         if not known.any():
@@ -97,33 +106,50 @@ def map_cases(source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART)
         array, native = file.array[box.slices()], box.grid(file.grid)
         fields = [signed_distance(array == s.index, native.spacing, space.truncate) for s in anatomy.structures]
         grid = native.isotropic(space.spacing)
-        distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0].half()
-        cases.append(_heart_case(case.name, distance, grid, grid.affine_from(file.affine, file.grid), anatomy))
+        distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0]
+        return CompactField.of(distance, space.truncate, space.spacing), grid.affine_from(file.affine, file.grid)
+
+    settings = [[s.index for s in anatomy.structures], *astuple(space)]
+    cases = []
+    for case in find_cases(source):
+        field, shape, affine = stored(Path(cache) if cache else None, case, settings, partial(make, case))
+        cases.append(_heart_case(case.name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
     return cases
 
 
 def _heart_case(
-    name: str, distance: torch.Tensor, grid: Grid, affine: NDArray[np.floating], anatomy: Anatomy
+    name: str, field: CompactField | Path, grid: Grid, affine: NDArray[np.floating], anatomy: Anatomy
 ) -> TrainingCase:
     order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
     channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
-    return TrainingCase(name, distance, grid, np.asarray(affine, np.float64), channels, tuple(order))
+    return TrainingCase(name, field, grid, np.asarray(affine, np.float64), channels, tuple(order))
 
 
 def heart_training_cases(
-    dataset_dir: str, hearts: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART
+    dataset_dir: str,
+    hearts: int,
+    seed: int,
+    space: WorkingSpace,
+    anatomy: Anatomy = HEART,
+    cache: str | None = None,
 ) -> list[TrainingCase]:
-    """The user's fused label maps (if ``dataset_dir`` is not empty) and ``hearts`` generated ones.
+    """The user's fused label maps (if ``dataset_dir`` is not empty), kept in ``cache``, and ``hearts`` generated ones.
 
     Raises:
         NearError: there are neither, or a label map cannot be used.
     """
-    own = map_cases(dataset_dir, space, anatomy) if dataset_dir else []
+    own = map_cases(dataset_dir, space, anatomy, cache) if dataset_dir else []
     return _some(own + heart_cases(hearts, seed, space, anatomy))
 
 
 def organ_training_cases(
-    dataset_dir: str, label: int | str, hearts: int, seed: int, space: WorkingSpace, weights: str
+    dataset_dir: str,
+    label: int | str,
+    hearts: int,
+    seed: int,
+    space: WorkingSpace,
+    weights: str,
+    cache: str | None = None,
 ) -> list[TrainingCase]:
     """Class ``label`` of the user's maps (if ``dataset_dir`` is not empty), structures of ``hearts`` generated ones.
 
@@ -135,7 +161,7 @@ def organ_training_cases(
         structure = HEART.by_index(label) if isinstance(label, int) else None
         if structure is None:
             raise NearError(f"label {label!r}: say which class of the anatomy table to train on, --label 1 to 10")
-        own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular)
+        own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular, cache)
     return _some(own + structure_cases(hearts, seed, space, weights))
 
 

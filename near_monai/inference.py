@@ -20,6 +20,8 @@ from torch import nn
 from near_monai.boxes import Box, box_of, crop_box
 from near_monai.coords import Grid, sample_axes, spacing_of
 from near_monai.distance import signed_distance
+from near_monai.encoder import LabelEncoder
+from near_monai.errors import NearError
 from near_monai.field import Code, OccupancyField
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
@@ -69,6 +71,8 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     def image_of(box: Box) -> torch.Tensor:
         return space.image(sample_axes(distance, box.grid(grid).axes_in(near_grid))).to(device)
 
+    if not isinstance(network.source, LabelEncoder):
+        raise NearError("the weights hold codes of the cases that they were trained on, and no encoder for new ones")
     codes = network.source.near(image_of, blocks)
     return CaseCode(tuple(part[0].half().cpu() for part in codes), grid, blocks, native)
 
@@ -110,9 +114,7 @@ def decode_all(
                 if 0 not in there.shape:
                     # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
                     around = patch.grow(4, case.grid.shape)
-                    parts = tuple(
-                        f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features
-                    )
+                    parts = tuple(f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features)
                     axes = there.grid(target).axes_in(around.grid(case.grid))
                     probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
     return probability

@@ -8,6 +8,7 @@ here and nowhere else.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -149,6 +150,13 @@ def claim_empty(folder: Path) -> None:
         raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
 
 
+def fingerprint(path: Path, settings: object) -> str:
+    """16 hexadecimal digits that change with the path, size or time of a file, or with ``settings`` (as JSON)."""
+    state = path.stat()
+    text = json.dumps([to_json(settings), str(path.resolve()), state.st_size, state.st_mtime_ns])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def make_folder(folder: Path) -> None:
     """Make ``folder`` and those above it, if they are not there.
 
@@ -276,7 +284,7 @@ def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
         array = whole
     if low < -WHOLE_NUMBER_TOLERANCE or high > 255 + WHOLE_NUMBER_TOLERANCE:
         raise NearError(f"{path}: labels from {low:g} to {high:g}; uint8 cannot hold them: expected 0..255")
-    return array.astype(np.uint8, copy=False)  # in the order of the file: turning a whole scan costs as much as reading it
+    return array.astype(np.uint8, copy=False)  # in the file's order: to turn a scan costs as much as to read it
 
 
 def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | None, names: dict[str, str]) -> None:

@@ -6,7 +6,6 @@ of a record does not grow with the number of cases, and a killed job loses at mo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import make_folder, to_json, write_json
+from near_monai.io import fingerprint, make_folder, to_json, write_json
 
 RUN_FILE, RECORD_FOLDER = "run.json", ".records"
 DONE, FAILED = "done", "failed"
@@ -38,19 +37,13 @@ class Records:
         self.path = folder / RECORD_FOLDER / f"{shard}.jsonl"
         self.settings = settings
 
-    def key(self, case: Case) -> str:
-        """Fingerprint of the settings and of the state of a case's input file."""
-        state = case.label.stat()
-        text = json.dumps([to_json(self.settings), str(case.label.resolve()), state.st_size, state.st_mtime_ns])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
     def add(self, case: Case, row: Row) -> None:
         """Append a row; it is on disk when this returns.
 
         Raises:
             NearError: it cannot be written.
         """
-        line = json.dumps(to_json(row | {"key": self.key(case)}), allow_nan=False)
+        line = json.dumps(to_json(row | {"key": fingerprint(case.label, self.settings)}), allow_nan=False)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -72,7 +65,7 @@ class Records:
             for case in cases
             if rows.get(case.name, {}).get("status") == DONE
             and (self.folder / case.label.name).is_file()
-            and rows[case.name]["key"] == self.key(case)
+            and rows[case.name]["key"] == fingerprint(case.label, self.settings)
         }
 
     def merge(self, head: Row, cases: Iterable[Case]) -> Row:

@@ -50,7 +50,8 @@ class Repaired:
 
     def moved(self, start: tuple[int, int, int]) -> list[Bridge]:
         """The bridges, their voxels counted in a volume of which the masks are the part that begins at ``start``."""
-        return [replace(b, voxel=tuple(v + s for v, s in zip(b.voxel, start, strict=True))) for b in self.bridges]
+        a, b, c = start
+        return [replace(bridge, voxel=(x + a, y + b, z + c)) for bridge in self.bridges for x, y, z in [bridge.voxel]]
 
     def within(self, kept: NDArray[np.bool_]) -> Repaired:
         """What is left if only the voxels of ``kept`` become the structure; bridges that lose their voxels go."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
-from near_monai.cases import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
-from near_monai.coords import Grid, spacing_of
+from near_monai.cases import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, Case, find_cases
+from near_monai.compact import CompactField, stored
+from near_monai.coords import Grid
 from near_monai.coronary import coronary_tree
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import Channel, TrainingCase
@@ -37,14 +39,18 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace) -> list[TrainingCa
         tree = coronary_tree(np.random.default_rng((seed, number)))
         grid = tree.grid((space.spacing,) * 3, MARGIN_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
-        cases.append(
-            TrainingCase(f"phantom_{seed}_{number:04d}", distance.half()[None], grid, np.diag([*grid.spacing, 1.0]))
-        )
+        field = CompactField.of(distance[None], space.truncate, space.spacing)
+        cases.append(TrainingCase(f"phantom_{seed}_{number:04d}", field, grid, np.diag([*grid.spacing, 1.0])))
     return cases
 
 
 def label_cases(
-    source: str | Path, label: int | str, space: WorkingSpace, scale: float = 1.0, tubular: bool = True
+    source: str | Path,
+    label: int | str,
+    space: WorkingSpace,
+    scale: float = 1.0,
+    tubular: bool = True,
+    cache: str | Path | None = None,
 ) -> list[TrainingCase]:
     """The label maps of ``source`` (see :func:`near_monai.cases.find_cases`) as training shapes.
 
@@ -54,39 +60,46 @@ def label_cases(
         space: the working space.
         scale: the shapes are made so many times smaller.
         tubular: they are vessels.
+        cache: folder in which their distances are kept, so that memory does not grow with their number and the next run
+            starts at once; ``None`` to keep them in memory.
 
     Raises:
         NearError: nothing usable in ``source``; the message names the file.
     """
-    prepare = Compose(
-        [
-            ReadLabeld("label"),
-            PickLabeld("label", label),
-            Shrinkd("label", scale),
-            CropToLabeld("label", MARGIN_MM),
-            SignedDistanced("label", space.truncate),
-            WorkingGridd("label", space.spacing),
-        ]
+    steps = (
+        ReadLabeld("label"),
+        PickLabeld("label", label),
+        Shrinkd("label", scale),
+        CropToLabeld("label", MARGIN_MM),
+        SignedDistanced("label", space.truncate),
+        WorkingGridd("label", space.spacing),
     )
+
+    def make(case: Case) -> tuple[CompactField, NDArray[np.floating]]:
+        item: dict[Hashable, Any] = {"label": case.label}
+        for step in steps:  # MONAI's Compose would hide the one line that says what is wrong
+            item = step(item)
+        distance = item["label"]
+        return CompactField.of(distance.as_tensor(), space.truncate, space.spacing), distance.affine.numpy()
+
+    settings = [label, scale, *astuple(space)]
     cases = []
     for case in find_cases(source):
-        distance = _run(prepare, {"label": case.label})["label"]
-        grid = Grid.of(distance.shape[1:], spacing_of(distance.affine))
-        cases.append(
-            TrainingCase(case.name, distance.as_tensor().half(), grid, distance.affine.numpy(), (Channel(tubular),))
-        )
+        field, shape, affine = stored(Path(cache) if cache else None, case, settings, partial(make, case))
+        grid = Grid.of(shape, (space.spacing,) * 3)
+        cases.append(TrainingCase(case.name, field, grid, affine, (Channel(tubular),)))
     return cases
 
 
 def training_cases(
-    dataset_dir: str, label: int | str, phantoms: int, seed: int, space: WorkingSpace
+    dataset_dir: str, label: int | str, phantoms: int, seed: int, space: WorkingSpace, cache: str | None = None
 ) -> list[TrainingCase]:
-    """The user's labels (if ``dataset_dir`` is not empty) and ``phantoms`` generated trees.
+    """The user's labels (if ``dataset_dir`` is not empty), kept in ``cache``, and ``phantoms`` generated trees.
 
     Raises:
         NearError: there are neither, or a label cannot be used.
     """
-    own = label_cases(dataset_dir, label, space) if dataset_dir else []
+    own = label_cases(dataset_dir, label, space, cache=cache) if dataset_dir else []
     cases = own + phantom_cases(phantoms, seed, space)
     if not cases:
         raise NearError("nothing to train on: give --dataset_dir, or phantoms above 0")
@@ -167,7 +180,7 @@ def evaluation_items(dataset_dir: str, phantoms: int, seed: int, level: float | 
 def table_items(cases: list[TrainingCase]) -> list[dict[str, Any]]:
     """Validation items of the auto-decoder: `image` (case index), `label` ``(1, D, H, W)`` and `shape` ``(3,)``."""
     return [
-        {"image": number, "label": (case.distance < 0).float(), "shape": torch.tensor(case.grid.shape)}
+        {"image": number, "label": (case.field.dense() < 0).float(), "shape": torch.tensor(case.grid.shape)}
         for number, case in enumerate(cases)
     ]
 
@@ -233,10 +246,3 @@ def parse_level(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _run(transform: Compose, item: dict[str, Any]) -> dict[str, Any]:
-    """Run ``transform`` without MONAI's wrapping, which would hide the one line that says what is wrong."""
-    for step in transform.transforms:
-        item = step(item)
-    return item

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
+from near_monai.anatomy import HEART
 from near_monai.checkpoints import write_state
 from near_monai.coords import Grid, spacing_of
 from near_monai.inference import decode_all, encode
@@ -33,7 +34,9 @@ def keep_volume(
     split: Transform,
     save_as: str | Path | None = None,
 ) -> list[float]:
-    """Shift the last bias of every head so that at 0.5 the volume over all ``items`` is the true one, if it was larger.
+    """Shift the last bias of every head so that its volume over all ``items`` is the true one, if it was larger.
+
+    The volume is that at the structure's threshold in the table.
 
     Args:
         network: trained network of several structures; changed.
@@ -62,7 +65,8 @@ def keep_volume(
         thresholds.append(float(np.clip(at, *RANGE)))
     with torch.no_grad():
         bias = network.field.mlp.last.bias
-        bias.sub_(torch.logit(torch.tensor(thresholds)).to(bias))
+        wanted = torch.tensor([structure.threshold for structure in HEART.structures])
+        bias.add_((torch.logit(wanted) - torch.logit(torch.tensor(thresholds))).to(bias))
     if save_as is not None:
         write_state(Path(save_as), network.state_dict())
     return thresholds

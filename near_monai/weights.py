@@ -15,6 +15,8 @@ from near_monai.space import WorkingSpace
 
 #: Name of the configuration that training writes beside its weights.
 CONFIG_NAME = "config.json"
+#: Its keys that say what the weights are.
+DESCRIBES = ("network_def", "space", "structures")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -58,7 +60,7 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
         description = json.loads(config.read_text(encoding="utf-8"))
         if path == shipped(path.name) and overlay.is_file():
             laid_over = json.loads(overlay.read_text(encoding="utf-8"))
-            description |= {key: laid_over[key] for key in ("network_def", "space") if key in laid_over}
+            description |= {key: laid_over[key] for key in DESCRIBES if key in laid_over}
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
             description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
         parser = ConfigParser(description)
@@ -68,6 +70,7 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
             f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}"
         ) from error
     fit_state(network, state, path)
+    network.structures = tuple(description.get("structures", ()))
     return network.to(where).eval(), space
 
 

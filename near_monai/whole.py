@@ -125,6 +125,9 @@ def _by_one(
     network, space = unified
     if network.field.heads != len(anatomy.structures) or network.field.heads == 1:
         raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
+    names = tuple(structure.name for structure in anatomy.structures)
+    if network.structures and network.structures != names:
+        raise NearError(f"the weights are for {', '.join(network.structures)}; the table has {', '.join(names)}")
     masks = np.stack([array == s.index for s in anatomy.structures])
     code = encode(masks, grid, network, space)
     probability = decode_all(code, network.field, grid, np.float16)

@@ -33,7 +33,7 @@ def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> 
 
 
 def active_blocks(mask: NDArray[np.bool_], native: Grid, working: Grid, margin: float) -> NDArray[np.bool_]:
-    """Blocks of ``working`` that have a voxel centre of ``mask``, on the grid ``native``, within ``margin`` mm per axis."""
+    """Blocks of ``working`` with a voxel centre of ``mask``, on the grid ``native``, within ``margin`` mm per axis."""
     for axis in range(3):
         voxel = (native.axes_mm()[axis] - working.origin[axis]) / working.spacing[axis] + 0.5
         first = np.arange(working.shape[axis] // BLOCK) * BLOCK

@@ -85,7 +85,7 @@ def test_labels_become_cases_and_phantoms_fill_up(
     path = tmp_path / "v.nii.gz"
     nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8) * CORONARY, np.diag([*vessel_grid.spacing, 1.0])), path)
     (case,) = label_cases(path, "auto", SPACE)
-    volume = (case.distance < 0).sum().item() * SPACE.spacing**3
+    volume = (case.field.dense() < 0).sum().item() * SPACE.spacing**3
     assert volume == pytest.approx(noisy_vessel.sum() * vessel_grid.voxel_volume, rel=0.1)
     assert [c.name for c in training_cases(str(path), "auto", 1, 3, SPACE)] == ["v", "phantom_3_0000"]
     with pytest.raises(NearError, match="nothing to train on"):
@@ -97,7 +97,7 @@ def test_labels_become_cases_and_phantoms_fill_up(
 def test_test_trees_are_never_training_trees(cases: list[TrainingCase]) -> None:
     trained = cases[0]
     _, truth, grid = phantom_pair(0, 0, 0.0, (SPACE.spacing,) * 3)
-    assert grid.shape != trained.grid.shape or ((trained.distance[0] < 0).numpy() != truth).any()
+    assert grid.shape != trained.grid.shape or ((trained.field.dense()[0] < 0).numpy() != truth).any()
 
 
 def test_phantom_pair_is_reproducible_and_noisy() -> None:

@@ -92,7 +92,7 @@ def test_structure_cases_are_in_their_own_scale() -> None:
     atrium = next(case for case in cases if case.name.endswith("left_atrium"))
     assert atrium.grid.spacing == (0.5, 0.5, 0.5)
     scale = by_name("left_atrium").scale
-    volume = (atrium.distance < 0).sum().item() * 0.5**3 * scale**3
+    volume = (atrium.field.dense() < 0).sum().item() * 0.5**3 * scale**3
     assert 10_000 < volume < 120_000
     assert not atrium.channels[0].tubular
     assert next(case for case in cases if case.name.endswith("aorta")).channels[0].tubular
@@ -100,9 +100,9 @@ def test_structure_cases_are_in_their_own_scale() -> None:
 
 def test_heart_cases_hold_every_structure_by_priority() -> None:
     (case,) = heart_cases(1, 0, WorkingSpace(2.0, 6.0, 8.0))
-    assert case.distance.shape[0] == len(HEART.structures)
+    assert case.field.dense().shape[0] == len(HEART.structures)
     assert [HEART.structures[n].rank for n in case.order] == list(range(1, 11))
-    assert (case.distance < 0).flatten(1).any(1).all()
+    assert (case.field.dense() < 0).flatten(1).any(1).all()
 
 
 def test_structure_items_are_masks_in_their_scale() -> None:

@@ -25,6 +25,7 @@ from near_monai.rules import correct, violations
 from near_monai.space import WorkingSpace
 from near_monai.transforms import PickStructuresd
 from near_monai.volume import keep_volume
+from near_monai.weights import load_network
 from near_monai.whole import MARGIN_MM, refine_all
 
 SPACES = {"each": WorkingSpace(), "all": WorkingSpace(1.0, 6.0, 8.0)}
@@ -60,6 +61,18 @@ def test_a_consistent_map_passes_unchanged(truth: tuple[np.ndarray, Grid], unifi
     np.testing.assert_array_equal(whole.array, array)
     assert not whole.changes
     assert [row["label"] for row in whole.rows] == [s.index for s in HEART.structures]
+
+
+def test_weights_for_a_table_in_another_order_are_refused(truth: tuple[np.ndarray, Grid]) -> None:
+    def reversed_weights(weights: str | Path) -> tuple[NearNetwork, WorkingSpace]:
+        network, space = echo(weights)
+        network.structures = tuple(s.name for s in reversed(HEART.structures))
+        return network, space
+
+    with pytest.raises(NearError, match="the weights are for pulmonary_veins"):
+        refine_all(*truth, reversed_weights, "all")
+    shipped_heart, _ = load_network("heart.pt")
+    assert shipped_heart.structures == tuple(s.name for s in HEART.structures)
 
 
 def test_noisy_map_breaks_fewer_rules_and_has_no_slits(truth: tuple[np.ndarray, Grid]) -> None:
