@@ -148,7 +148,7 @@ def _stamp(options: Options) -> list[Any]:
 def _cores(device: str) -> int:
     if pick_device(device).type != "cpu" or "LOCAL_WORLD_SIZE" in os.environ:
         return 1  # a GPU is busy with one process; torch.distributed.run starts as many as are wanted
-    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return min(torch.get_num_threads(), MOST_WORKERS)
 
 
 def _check_output(output: Path, cases: list[Case]) -> None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from near_monai.boxes import Box
+from near_monai.boxes import box_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 
@@ -48,14 +47,19 @@ class Change:
         cls, rule: str, label: int, action: str, where: NDArray[np.bool_], grid: Grid, detail: str
     ) -> list[Change]:
         """One record per 26-connected place; those below :data:`LEAST_MM3` share one, at the first of them."""
-        index, count = components(where)
-        volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * grid.voxel_volume
+        if not where.any():
+            return []
+        box = box_of(where)
+        there = where[box.slices()]
+        index, count = components(there)
+        owner, voxels = index[there] - 1, np.argwhere(there)
+        size = np.bincount(owner, minlength=count)
+        centres = np.stack([np.bincount(owner, axis, count) for axis in voxels.T], 1) / size[:, None]
         found: list[Change] = []
         small: list[Change] = []
-        for number, slices in enumerate(ndimage.find_objects(index)):
-            box = Box.of(slices)
-            change = cls.of(rule, label, action, index[slices] == number + 1, box.grid(grid), detail)
-            (found if volume[number] >= LEAST_MM3 else small).append(change)
+        for (x, y, z), voxels_in_it in zip(box.grid(grid).to_mm(centres).tolist(), size.tolist(), strict=True):
+            change = cls(rule, label, action, (x, y, z), voxels_in_it * grid.voxel_volume, detail)
+            (found if change.volume_mm3 >= LEAST_MM3 else small).append(change)
         if small:
             total = sum(change.volume_mm3 for change in small)
             more = f"{detail}; {len(small)} places of less than {LEAST_MM3:g} mm^3 in all"

@@ -46,7 +46,7 @@ class Records:
         line = json.dumps(to_json(row | {"key": fingerprint(case.label, self.settings)}), allow_nan=False)
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.write("\n" + line)  # a killed process may have left half a line
         except OSError as error:
             raise NearError(f"{self.path}: cannot be written ({error.strerror})") from error
 

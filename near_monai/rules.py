@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,26 +77,29 @@ def violations(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -
         *itertools.chain.from_iterable(_of_structure(inner, sub, s, anatomy) for s in present),
         *_holes(inner, sub, anatomy),
     ]
-    return [_shift(violation, box) for violation in found]
-
-
-def _shift(violation: Violation, outer: Box) -> Violation:
-    """``violation`` in the voxels of the whole map."""
-    a, b, c = (lo + o for lo, o in zip(violation.box.start, outer.start, strict=True))
-    x, y, z = (hi + o for hi, o in zip(violation.box.stop, outer.start, strict=True))
-    return Violation(violation.change, Box((a, b, c), (x, y, z)), violation.where, violation.becomes)
+    return [replace(violation, box=violation.box.moved(box.start)) for violation in found]
 
 
 def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, anatomy: Anatomy) -> Iterator[Violation]:
-    """Pieces beyond the expected number, and pieces that do not touch what they have to."""
-    index, count = components(array == structure.index)
+    """Pieces of a structure beyond the expected number, and pieces that do not touch what they have to."""
+    mask = array == structure.index
+    region = box_of(mask)
+    mask, sub = mask[region.slices()], region.grid(grid)
+    index, count = components(mask)
     boxes = [Box.of(found) for found in ndimage.find_objects(index)]
-    volume = np.bincount(index.ravel(), minlength=count + 1)[1:] * grid.voxel_volume
+    volume = np.bincount(index[mask], minlength=count + 1)[1:] * grid.voxel_volume
     diagonal = np.array([np.linalg.norm(np.multiply(box.shape, grid.spacing)) for box in boxes])
     small = (volume < SMALL_MM3 * structure.scale**3) & (diagonal < LONG_MM * structure.scale)
     order = np.argsort(-volume, kind="stable").tolist()
     expected, rest = order[: structure.components], order[structure.components :]
-    shells = _Shells(index, boxes, grid)
+    shells = _Shells(index, boxes, sub)
+
+    def broken(rule: str, n: int, detail: str, goes: bool) -> Violation:
+        where = index[boxes[n].slices()] == n + 1
+        action = "removed" if goes else "flagged"
+        change = Change.of(rule, structure.index, action, where, boxes[n].grid(sub), detail)
+        return Violation(change, boxes[n].moved(region.start), where, 0 if goes else None)
+
     if rest:
         main = shells.tree([n for n in order if n in expected or not small[n]])
         for n in rest:
@@ -104,7 +107,7 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
             goes = away > FAR_MM * structure.scale
             apart = f", {away:.1f} mm from the rest" if small[n] else ""
             detail = f"{structure.name}: piece beyond the {structure.components} expected{apart}"
-            yield _violation("pieces", structure, index, boxes[n], n, grid, detail, goes)
+            yield broken("pieces", n, detail, goes)
     neighbours = [anatomy.by_name(name).index for name in structure.touches]
     others = np.isin(array, neighbours)
     if not others.any():
@@ -114,16 +117,7 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
         away = shells.distance(n, target)
         if away > max(structure.near, float(np.linalg.norm(grid.spacing)) + 1e-6):
             detail = f"{structure.name}: {away:.1f} mm from {' or '.join(structure.touches)}"
-            yield _violation("touches", structure, index, boxes[n], n, grid, detail, False)
-
-
-def _violation(
-    rule: str, structure: Structure, index: NDArray[np.int32], box: Box, n: int, grid: Grid, detail: str, goes: bool
-) -> Violation:
-    where = index[box.slices()] == n + 1
-    action = "removed" if goes else "flagged"
-    change = Change.of(rule, structure.index, action, where, box.grid(grid), detail)
-    return Violation(change, box, where, 0 if goes else None)
+            yield broken("touches", n, detail, False)
 
 
 def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[Violation]:

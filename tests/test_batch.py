@@ -1,0 +1,122 @@
+"""Many files: shared among shards and processes, each case computed once, one record of all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from near_monai import batch
+from near_monai.batch import refine_files
+from near_monai.cli import main
+from near_monai.coords import Grid
+from near_monai.files import Options
+from near_monai.io import read_label
+from near_monai.records import RECORD_FOLDER, RUN_FILE, Records
+
+
+@pytest.fixture
+def source(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    """Four cases."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(4):
+        array = np.roll(noisy_vessel, number, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(array, np.diag([*vessel_grid.spacing, 1.0])), folder / f"{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that are computed, which costs nothing here: the label is copied."""
+    names: list[str] = []
+
+    def copy(case: Any, output: Path, *_: Any) -> dict[str, Any]:
+        names.append(case.name)
+        (output / case.label.name).write_bytes(case.label.read_bytes())
+        return {"warnings": []}
+
+    monkeypatch.setattr(batch, "refine_one_class", copy)
+    return names
+
+
+def names_of(output: Path) -> list[str]:
+    return [row["name"] for row in json.loads((output / RUN_FILE).read_text())["cases"]]
+
+
+def test_finished_cases_are_not_computed_again(source: Path, tmp_path: Path, computed: list[str]) -> None:
+    output = tmp_path / "out"
+    refine_files(source, output, Options(), quiet=True)
+    refine_files(source, output, Options(), quiet=True)
+    assert computed == ["0", "1", "2", "3"] == names_of(output)
+    os.utime(source / "1.nii.gz", ns=(1, 1))  # another state of the file
+    (output / "2.nii.gz").unlink()
+    refine_files(source, output, Options(), quiet=True)
+    assert computed[4:] == ["1", "2"]
+    refine_files(source, output, Options(clean=False), quiet=True)  # other settings
+    assert computed[6:] == ["0", "1", "2", "3"] == names_of(output)
+
+
+def test_failed_cases_are_tried_again(source: Path, tmp_path: Path) -> None:
+    whole = (source / "3.nii.gz").read_bytes()
+    state = (source / "3.nii.gz").stat()
+    (source / "3.nii.gz").write_bytes(whole[:100])
+    run = refine_files(source, tmp_path / "out", Options(), quiet=True)
+    assert [row["status"] for row in run["cases"]] == ["done"] * 3 + ["failed"]
+    (source / "3.nii.gz").write_bytes(whole)
+    os.utime(source / "3.nii.gz", ns=(state.st_atime_ns, state.st_mtime_ns))
+    before = (tmp_path / "out" / "0.nii.gz").stat().st_mtime_ns
+    run = refine_files(source, tmp_path / "out", Options(), quiet=True)
+    assert [row["status"] for row in run["cases"]] == ["done"] * 4
+    assert (tmp_path / "out" / "0.nii.gz").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7])
+def test_shards_compute_every_case_once_and_merge(
+    source: Path, tmp_path: Path, computed: list[str], total: int
+) -> None:
+    for number in reversed(range(total)):
+        refine_files(source, tmp_path / "out", Options(), quiet=True, shard=(number, total))
+    assert sorted(computed) == ["0", "1", "2", "3"] == names_of(tmp_path / "out")
+
+
+def test_shard_comes_from_the_option_or_the_environment(
+    source: Path, tmp_path: Path, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "out")
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    for words, expected in (([], ["1", "3"]), (["--shard", "0/4"], ["0"])):
+        computed.clear()
+        with pytest.raises(SystemExit) as end:
+            main(["refine", str(source), "-o", output, "--quiet", *words])
+        assert not end.value.code and computed == expected
+    for wrong in ("4/4", "-1/4", "a/b", "3"):
+        with pytest.raises(SystemExit) as end:
+            main(["refine", str(source), "-o", output, f"--shard={wrong}"])
+        assert end.value.code == 2
+
+
+def test_a_line_that_was_being_written_does_not_count(source: Path, tmp_path: Path, computed: list[str]) -> None:
+    output = tmp_path / "out"
+    refine_files(source, output, Options(), quiet=True)
+    (record,) = (output / RECORD_FOLDER).glob("*.jsonl")
+    record.write_bytes(record.read_bytes()[:-20])  # killed while it wrote the last line
+    refine_files(source, output, Options(), quiet=True)
+    assert computed[4:] == ["3"] and names_of(output) == ["0", "1", "2", "3"]
+    assert set(Records(output, "x", None).rows()) == {"0", "1", "2", "3"}
+
+
+def test_processes_give_what_one_gives(source: Path, tmp_path: Path) -> None:
+    one = refine_files(source, tmp_path / "one", Options(), quiet=True, workers=1)
+    two = refine_files(source, tmp_path / "two", Options(), quiet=True, workers=2)
+    for name in ("0.nii.gz", "3.nii.gz"):
+        a, b = (read_label(tmp_path / folder / name).array for folder in ("one", "two"))
+        np.testing.assert_array_equal(a, b)
+    free = ("seconds",)
+    rows = [[{k: v for k, v in row.items() if k not in free} for row in run["cases"]] for run in (one, two)]
+    assert rows[0] == rows[1]
