@@ -6,6 +6,7 @@ file that is read when the case is drawn, so that training does not grow with th
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class CompactField:
     def save(self, path: Path, affine: NDArray[np.floating]) -> None:
         """Write to an ``.npz`` file with the 4 x 4 world ``affine`` of the grid, complete or not at all."""
         make_folder(path.parent)
-        part = path.with_name(f".{path.name}.part")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may make the same file
         arrays: dict[str, Any] = {"index": self.index, "values": self.values, "surface": self.surface}
         with part.open("wb") as file:
             np.savez_compressed(file, shape=self.shape, truncate=self.truncate, affine=affine, **arrays)
