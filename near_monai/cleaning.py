@@ -6,9 +6,13 @@ matter.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from near_monai.boxes import box_of
@@ -25,10 +29,35 @@ LONG_MM = 9.0
 NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
+#: Where less than this share of the voxels is set, it is faster to look at these alone; vessels fill a hundredth.
+SPARSE = 0.02
+
+
 def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """26-connected components of ``mask``: their index per voxel (0 outside) and their number."""
-    index, count = ndimage.label(mask, NEIGHBOURS)
-    return index, int(count)
+    if np.count_nonzero(mask) > SPARSE * mask.size:
+        index, count = ndimage.label(mask, NEIGHBOURS)
+        return index, int(count)
+    index = np.zeros(mask.shape, np.int32)
+    voxels = np.argwhere(mask)
+    if len(voxels):
+        index[tuple(voxels.T)] = _owners(voxels, mask.shape) + 1
+    return index, int(index.max(initial=0))
+
+
+def _owners(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Component, from 0, of every one of ``voxels`` ``(N, 3)`` in the order of the array, of which there are some."""
+    wide = np.add(shape, 2)  # a rim, so that the last voxel of a row is no neighbour of the first of the next
+    flat = np.asarray(np.ravel_multi_index(tuple(voxels.T), tuple(wide)))
+    pairs = []
+    for step in itertools.islice(itertools.product((-1, 0, 1), repeat=3), 14, None):  # the half that comes later
+        target = flat + int(np.dot(step, [wide[1] * wide[2], wide[2], 1]))
+        place = np.minimum(np.searchsorted(flat, target), len(flat) - 1)
+        met = np.flatnonzero(flat[place] == target)
+        pairs.append(np.stack([met, place[met]]))
+    one, other = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(one.size, bool), (one, other)), (len(flat),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
 def count_components(mask: NDArray[np.bool_]) -> int:

@@ -23,7 +23,7 @@ from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
-from near_monai.repair import VESSEL
+from near_monai.repair import VESSEL, Repaired
 from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
@@ -93,17 +93,24 @@ def refine_one_class(
     return {
         "label": label,
         "components_before": count_components(mask),
-        "components_after": count_components(after),
         "volume_before_mm3": _volume(mask, grid),
-        "volume_after_mm3": _volume(after, target),
-        "added_mm3": _volume(repaired.mask & ~result.label, target),
-        "removed_mm3": _volume(result.label & ~repaired.mask, target),
-        "noise_mm": round(repaired.noise_mm, 4),
-        "margin": round(repaired.margin, 6),
+        **_figures(after, result.label, repaired, target),
         "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
         "findings": in_world(findings, file.grid, file.affine),
         "structure": structure.name,
         "warnings": warnings if structure.weights == VESSEL.weights else [],
+    }
+
+
+def _figures(after: NDArray[np.bool_], label: NDArray[np.bool_], repaired: Repaired, grid: Grid) -> dict[str, float]:
+    """What became of a label, all on ``grid``."""
+    return {
+        "components_after": count_components(after),
+        "volume_after_mm3": _volume(after, grid),
+        "added_mm3": _volume(repaired.mask & ~label, grid),
+        "removed_mm3": _volume(label & ~repaired.mask, grid),
+        "noise_mm": round(repaired.noise_mm, 4),
+        "margin": round(repaired.margin, 6),
     }
 
 

@@ -213,7 +213,7 @@ def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Pa
     run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))
     network, space = load_network(output / "best.pt")
     assert network.field.heads == (10 if name == "heart" else 1)
-    assert space.spacing == (1.0 if name == "heart" else 0.5)
+    assert space.spacing == (0.8 if name == "heart" else 0.5)
 
 
 def test_organs_of_a_class_that_the_table_does_not_have(tmp_path: Path) -> None:

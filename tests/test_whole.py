@@ -136,7 +136,8 @@ def test_volume_is_kept_after_calibration(truth: tuple[np.ndarray, Grid]) -> Non
     network.field.mlp = PointwiseMLP(1, (), None, 0.0, 10)
     thresholds = keep_volume(network, space, [item], PickStructuresd(["image", "label"]))
     shift = -network.field.mlp.last.bias.detach()
-    torch.testing.assert_close(shift, torch.logit(torch.tensor(thresholds)))
+    wanted = torch.tensor([structure.threshold for structure in HEART.structures])
+    torch.testing.assert_close(shift, torch.logit(torch.tensor(thresholds)) - torch.logit(wanted))
     masks = np.stack([array == s.index for s in HEART.structures])
     probability = decode_all(encode(masks, grid, network, space), network.field, grid, np.float16)
     for mask, own, threshold in zip(masks, probability, thresholds, strict=True):
