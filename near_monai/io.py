@@ -152,8 +152,12 @@ def claim_empty(folder: Path) -> None:
 
 def fingerprint(path: Path, settings: object) -> str:
     """16 hexadecimal digits that change with the path, size or time of a file, or with ``settings`` (as JSON)."""
-    state = path.stat()
-    text = json.dumps([to_json(settings), str(path.resolve()), state.st_size, state.st_mtime_ns])
+    try:
+        state = path.stat()
+        size, changed = state.st_size, state.st_mtime_ns
+    except OSError:  # it is gone: a state like any other
+        size = changed = 0
+    text = json.dumps([to_json(settings), str(path.resolve()), size, changed])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

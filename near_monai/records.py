@@ -59,14 +59,16 @@ class Records:
 
     def finished(self, cases: Iterable[Case]) -> set[str]:
         """Names of the cases whose result is there already, made from the same file with the same settings."""
+        there = ((case, row) for case, row in self._current(cases) if row["status"] == DONE)
+        return {case.name for case, _ in there if (self.folder / case.label.name).is_file()}
+
+    def _current(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Row]]:
+        """The cases that have a row for these settings and the present state of their files, with it."""
         rows = self.rows()
-        return {
-            case.name
-            for case in cases
-            if rows.get(case.name, {}).get("status") == DONE
-            and (self.folder / case.label.name).is_file()
-            and rows[case.name]["key"] == fingerprint(case.label, self.settings)
-        }
+        for case in cases:
+            row = rows.get(case.name)
+            if row is not None and row["key"] == fingerprint(case.label, self.settings):
+                yield case, row
 
     def merge(self, head: Row, cases: Iterable[Case]) -> Row:
         """Write ``run.json``: ``head`` and, under ``cases``, the rows that there are of ``cases``, sorted by name.
@@ -76,9 +78,8 @@ class Records:
         lock = self.path.parent / "lock"
         make_folder(lock.parent)
         with FileLock(lock):
-            rows = self.rows()
-            named = [rows[case.name] for case in cases if case.name in rows]
-            run = head | {"cases": [{k: v for k, v in row.items() if k != "key"} for row in named]}
+            rows = [{k: v for k, v in row.items() if k != "key"} for _, row in self._current(cases)]
+            run = head | {"cases": rows}
             write_json(self.folder / RUN_FILE, run)
         return run
 

@@ -57,8 +57,8 @@ def test_finished_cases_are_not_computed_again(source: Path, tmp_path: Path, com
     (output / "2.nii.gz").unlink()
     refine_files(source, output, Options(), quiet=True)
     assert computed[4:] == ["1", "2"]
-    refine_files(source, output, Options(clean=False), quiet=True)  # other settings
-    assert computed[6:] == ["0", "1", "2", "3"] == names_of(output)
+    refine_files(source, output, Options(clean=False), quiet=True, shard=(0, 2))  # other settings
+    assert computed[6:] == ["0", "2"] == names_of(output)  # rows of the old settings do not count
 
 
 def test_failed_cases_are_tried_again(source: Path, tmp_path: Path) -> None:
@@ -73,6 +73,19 @@ def test_failed_cases_are_tried_again(source: Path, tmp_path: Path) -> None:
     run = refine_files(source, tmp_path / "out", Options(), quiet=True)
     assert [row["status"] for row in run["cases"]] == ["done"] * 4
     assert (tmp_path / "out" / "0.nii.gz").stat().st_mtime_ns == before
+
+
+def test_a_file_that_vanishes_stops_nobody(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = batch.refine_one_class
+
+    def and_delete(case: Any, *rest: Any) -> dict[str, Any]:
+        (source / "2.nii.gz").unlink(missing_ok=True)
+        return read(case, *rest)
+
+    monkeypatch.setattr(batch, "refine_one_class", and_delete)
+    run = refine_files(source, tmp_path / "out", Options(), quiet=True, workers=1)
+    assert [row["status"] for row in run["cases"]] == ["done", "done", "failed", "done"]
+    assert "no such file" in run["cases"][2]["message"]
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7])
