@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.boxes import box_of
+from near_monai.boxes import box_of, voxels_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 
@@ -38,7 +38,7 @@ class Change:
     @classmethod
     def of(cls, rule: str, label: int, action: str, where: NDArray[np.bool_], grid: Grid, detail: str) -> Change:
         """A change of the voxels ``where`` ``(X, Y, Z)``, of which there are some, on ``grid``."""
-        voxels = np.argwhere(where)
+        voxels = voxels_of(where)
         x, y, z = (float(c) for c in grid.to_mm(voxels.mean(0)))
         return cls(rule, label, action, (x, y, z), len(voxels) * grid.voxel_volume, detail)
 
@@ -52,7 +52,7 @@ class Change:
         box = box_of(where)
         there = where[box.slices()]
         index, count = components(there)
-        owner, voxels = index[there] - 1, np.argwhere(there)
+        owner, voxels = index[there] - 1, voxels_of(there)
         size = np.bincount(owner, minlength=count)
         centres = np.stack([np.bincount(owner, axis, count) for axis in voxels.T], 1) / size[:, None]
         found: list[Change] = []

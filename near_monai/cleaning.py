@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from near_monai.boxes import box_of
+from near_monai.boxes import box_of, voxels_of
 
 #: A component below this volume is small: about 13 mm of a vessel of 2 mm diameter.
 SMALL_MM3 = 40.0
@@ -39,7 +39,7 @@ def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
         index, count = ndimage.label(mask, NEIGHBOURS)
         return index, int(count)
     index = np.zeros(mask.shape, np.int32)
-    voxels = np.argwhere(mask)
+    voxels = voxels_of(mask)
     if len(voxels):
         index[tuple(voxels.T)] = _owners(voxels, mask.shape) + 1
     return index, int(index.max(initial=0))
@@ -108,7 +108,7 @@ def _far(
     index: NDArray[np.int32], small: NDArray[np.bool_], spacing: tuple[float, float, float], far_mm: float
 ) -> NDArray[np.bool_]:
     """Per component of ``index``: is it further than ``far_mm`` from every one that is not ``small``?"""
-    voxels = np.argwhere(index)
+    voxels = voxels_of(index)
     owner = index[tuple(voxels.T)] - 1
     millimetres = voxels * np.asarray(spacing)
     loose = small[owner]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from near_monai.boxes import voxels_of
 from near_monai.corruption_surface import Corruption, Field, Range, keep_volume, smooth_noise
 
 Points = NDArray[np.float64]
@@ -86,7 +87,7 @@ class FalseIsland(LocalCorruption):
 
     def candidates(self, field: Field) -> NDArray[np.int_]:
         """Vessel voxels."""
-        return np.argwhere(field < 0)
+        return voxels_of(field < 0)
 
     def change(self, field: Field, spacing: Points, voxel: NDArray[np.int_]) -> None:
         """Put one island near ``voxel``."""
@@ -134,7 +135,7 @@ class Leakage(LocalCorruption):
     def candidates(self, field: Field) -> NDArray[np.int_]:
         """Vessel voxels at the wall."""
         inside = field < 0
-        return np.argwhere(inside & ~ndimage.binary_erosion(inside, border_value=1))
+        return voxels_of(inside & ~ndimage.binary_erosion(inside, border_value=1))
 
     def change(self, field: Field, spacing: Points, voxel: NDArray[np.int_]) -> None:
         """Attach one outgrowth at ``voxel``."""
@@ -153,7 +154,7 @@ class Leakage(LocalCorruption):
 
 def ridge(field: Field) -> NDArray[np.int_]:
     """Inside voxels ``(N, 3)`` that are no shallower than their 26 neighbours: a crude centreline, at a small cost."""
-    voxels = np.argwhere(field < 0)
+    voxels = voxels_of(field < 0)
     depth, last = field[tuple(voxels.T)], np.asarray(field.shape) - 1
     deepest = np.ones(len(voxels), bool)
     for offset in product((-1, 0, 1), repeat=3):

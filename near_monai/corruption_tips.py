@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
+from near_monai.boxes import voxels_of
 from near_monai.corruption_parts import CLEARANCE, Points
 from near_monai.corruption_surface import Corruption, Field, Range
 
@@ -67,7 +68,7 @@ class _Skeleton(NamedTuple):
 
 def _skeleton(field: Field, spacing: Points) -> _Skeleton | None:
     """Skeleton of ``field < 0``; None where it is empty or has no free end."""
-    inside = np.argwhere(field < 0)
+    inside = voxels_of(field < 0)
     low, high = inside.min(axis=0), inside.max(axis=0) + 1
     voxels = np.argwhere(skeletonize(field[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] < 0)) + low
     if not len(voxels):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from near_monai.boxes import crop_box
+from near_monai.boxes import crop_box, voxels_of
 from near_monai.coords import Grid, sample_axes
 from near_monai.errors import NearError
 
@@ -55,7 +55,7 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     half = float(step.min()) / 2.0  # a numpy scalar would make the arrays float64
     signed = _distance_to(crop, step) - half
     if np.count_nonzero(crop) < SPARSE * crop.size:
-        voxels = np.argwhere(crop)
+        voxels = voxels_of(crop)
         signed[crop] = -depth_at(crop, Grid.of(crop.shape, step), voxels)
     else:
         signed[crop] = half - _distance_to(~crop, step)[crop]
@@ -79,7 +79,7 @@ def depth_at(mask: NDArray[np.bool_], grid: Grid, voxels: NDArray[np.integer]) -
     shell = []
     for axis in range(3):
         before, after = (slice(None),) * axis + (slice(-1),), (slice(None),) * axis + (slice(1, None),)
-        face = np.argwhere(mask[before] != mask[after])
+        face = voxels_of(mask[before] != mask[after])
         face[:, axis] += mask[tuple(face.T)]  # of the two voxels the one outside
         shell.append(face)
     distance = cKDTree(grid.to_mm(np.concatenate(shell))).query(grid.to_mm(voxels))[0]

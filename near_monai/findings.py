@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.boxes import box_of
+from near_monai.boxes import box_of, voxels_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
@@ -75,7 +75,7 @@ def _away(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -> NDAr
     """
     reach = [max(1, round(WALL_MM / step)) for step in grid.spacing]
     padded = np.pad(mask, [(n, n) for n in reach])
-    voxels = np.argwhere(there & ~mask)
+    voxels = voxels_of(there & ~mask)
     for offset in itertools.product(*(range(2 * n + 1) for n in reach)):
         voxels = voxels[~padded[tuple((voxels + offset).T)]]
     far = np.zeros_like(there)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy
+from near_monai.boxes import voxels_of
 from near_monai.coords import Grid
 from near_monai.transforms import FOREGROUND
 
@@ -62,7 +63,7 @@ def spread_labels(
 ) -> NDArray[np.uint8]:
     """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
     fused = np.zeros(target.shape, np.uint8)
-    old, new = np.argwhere(original), np.argwhere(refined)
+    old, new = voxels_of(original), voxels_of(refined)
     if len(old) and len(new):
         nearest = cKDTree(native.to_mm(old)).query(target.to_mm(new))[1]
         fused[refined] = original[original > 0][nearest]

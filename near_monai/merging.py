@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from near_monai.anatomy import HEART, Anatomy
-from near_monai.boxes import Box, box_of
+from near_monai.boxes import Box, box_of, voxels_of
 from near_monai.changes import Change
 from near_monai.cleaning import components
 from near_monai.coords import Grid
@@ -102,7 +102,7 @@ def fill_slits(
     changes: list[Change] = []
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
     while (slit := slits(merged, before, grid)).any():
-        voxels = np.argwhere(slit)
+        voxels = voxels_of(slit)
         neighbours = np.stack(list(_neighbours(voxels, merged)))
         winner, best = np.zeros(len(voxels), np.uint8), np.full(len(voxels), -1, np.float32)
         for claim in ordered:
@@ -171,7 +171,7 @@ def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> ND
 
 def _between_two(index: NDArray[np.int32], count: int, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Per number in ``index`` (0 first, which has none): do its voxels have neighbours of two structures?"""
-    voxels = np.argwhere(index)
+    voxels = voxels_of(index)
     owner = index[index > 0].astype(np.int64)
     pairs = np.empty(0, np.int64)
     for found in _neighbours(voxels, labels):

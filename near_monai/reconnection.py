@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from near_monai.boxes import Box, crop_box
+from near_monai.boxes import Box, crop_box, voxels_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.distance import depth_at
@@ -150,7 +150,7 @@ def _record(joint: _Joint, judged: float, first: NDArray[np.int64], voxels: int)
 
 def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:
     line = np.pad(skeleton(index > 0), 1)
-    voxel = np.argwhere(line)
+    voxel = voxels_of(line)
     neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
     voxel -= 1
     radius = depth_at(index > 0, grid, voxel)

@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy, Structure
-from near_monai.boxes import Box, box_of
+from near_monai.boxes import Box, box_of, voxels_of
 from near_monai.changes import Change
 from near_monai.cleaning import FAR_MM, LONG_MM, SMALL_MM3, components
 from near_monai.coords import Grid
@@ -171,4 +171,4 @@ def _wall(mask: NDArray[np.bool_], grid: Grid) -> cKDTree:
 
 def _shell(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.floating]:
     surface = mask & ~ndimage.binary_erosion(mask)
-    return grid.to_mm(np.argwhere(surface))
+    return grid.to_mm(voxels_of(surface))

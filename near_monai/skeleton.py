@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
+from near_monai.boxes import box_of
 from near_monai.cleaning import components
 
 #: Voxels around a component that is thinned on its own.
@@ -22,14 +23,19 @@ def skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Args:
         mask: ``(X, Y, Z)``.
     """
-    found = skeletonize(mask).astype(bool)
-    index, count = components(mask)
+    line = np.zeros_like(mask)
+    if not mask.any():
+        return line
+    region = box_of(mask).slices()
+    found = line[region]
+    found |= skeletonize(mask[region]).astype(bool)
+    index, count = components(mask[region])
     lost = np.setdiff1d(np.arange(1, count + 1), index[found])
     boxes = ndimage.find_objects(index)
     for number in lost:
         box = boxes[number - 1]
         found[box] |= _rescue(index[box] == number)
-    return found
+    return line
 
 
 def _rescue(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
