@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import monai
 import torch
@@ -24,6 +23,7 @@ from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.errors import NearError
 from near_monai.files import Options, forget, refine_all_classes, refine_one_class
+from near_monai.io import fingerprint
 from near_monai.network import NearNetwork
 from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
 from near_monai.repair import VESSEL
@@ -66,9 +66,10 @@ def refine_files(
     """
     cases, output = find_cases(source), Path(output)
     _check_output(output, cases)
-    anatomy = load(options.table) if options.table else HEART
-    weights = options.weights or shipped(VESSEL.weights)
-    _network(weights, options.device)
+    for kept in (_network, _anatomy):
+        kept.cache_clear()  # the files may have changed since an earlier run
+    anatomy = _anatomy(options.table)
+    _network(options.weights or shipped(VESSEL.weights), options.device)
     head = {
         "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,12 +77,14 @@ def refine_files(
         "options": asdict(options),
         "device": str(pick_device(options.device)),
     }
-    records = Records(output, "shard-{}-of-{}".format(*shard), [__version__, asdict(options), _stamp(options)])
+    named = [fingerprint(Path(name), None) for name in (options.weights, options.table) if name]
+    records = Records(output, "shard-{}-of-{}".format(*shard), [__version__, asdict(options), named])
     records.merge(head, cases)
     if options.label == ALL:
         write_tables(output, anatomy)
-    finished = records.finished(cases[shard[0] :: shard[1]])
-    todo = [case for case in cases[shard[0] :: shard[1]] if case.name not in finished]
+    own = cases[shard[0] :: shard[1]]
+    finished = records.finished(own)
+    todo = [case for case in own if case.name not in finished]
     if finished and not quiet:
         tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
     # the start of a process costs as much as a case or two
@@ -137,12 +140,6 @@ def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpac
 @cache
 def _anatomy(table: str | None) -> Anatomy:
     return load(table) if table else HEART
-
-
-def _stamp(options: Options) -> list[Any]:
-    """State of the files that ``options`` name: other weights under an old name are other settings."""
-    files = [Path(name) for name in (options.weights, options.table) if name and Path(name).is_file()]
-    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _cores(device: str) -> int:

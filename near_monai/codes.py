@@ -16,6 +16,7 @@ from near_monai.coords import Grid
 from near_monai.datasets import TrainingCase
 from near_monai.errors import NearError
 from near_monai.inference import CaseCode, decode_all, table_code
+from near_monai.io import replacing
 from near_monai.network import NearNetwork
 from near_monai.weights import load_network
 
@@ -41,11 +42,8 @@ def save_code(path: str | Path, code: CaseCode, affine: ArrayLike) -> None:
         arrays[name] = np.asarray([grid.shape, grid.spacing, grid.origin], np.float64)
     if code.blocks is not None:
         arrays["blocks"] = code.blocks
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays, affine=np.asarray(affine, np.float64))
-    temporary.replace(path)
+    with replacing(path) as part:
+        np.savez_compressed(part, **arrays, affine=np.asarray(affine, np.float64))
 
 
 def load_code(path: str | Path) -> SavedCode:

@@ -6,7 +6,6 @@ file that is read when the case is drawn, so that training does not grow with th
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import fingerprint, make_folder
+from near_monai.io import fingerprint, replacing
 
 #: Voxels per side of a block.
 SIDE = 8
@@ -89,12 +88,9 @@ class CompactField:
 
     def save(self, path: Path, affine: NDArray[np.floating]) -> None:
         """Write to an ``.npz`` file with the 4 x 4 world ``affine`` of the grid, complete or not at all."""
-        make_folder(path.parent)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may make the same file
         arrays: dict[str, Any] = {"index": self.index, "values": self.values, "surface": self.surface}
-        with part.open("wb") as file:
-            np.savez_compressed(file, shape=self.shape, truncate=self.truncate, affine=affine, **arrays)
-        part.replace(path)
+        with replacing(path) as part:
+            np.savez_compressed(part, shape=self.shape, truncate=self.truncate, affine=affine, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> CompactField:

@@ -17,7 +17,7 @@ from monai.utils import convert_to_dst_type
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
-from near_monai.boxes import Box, box_of, crop_box
+from near_monai.boxes import Box, box_of, widen
 from near_monai.coords import Grid, sample_axes, spacing_of
 from near_monai.distance import signed_distance
 from near_monai.encoder import LabelEncoder
@@ -62,10 +62,11 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     device = _device(network)
     masks = mask.reshape(-1, *native.shape)
     union = np.asarray(masks.any(0))
-    near = crop_box(union, native.spacing, space.truncate + max(native.spacing))
+    box = box_of(union)
+    near = widen(box, native.spacing, space.truncate + max(native.spacing), native.shape)
     near_grid, cut = near.grid(native), near.slices()
     distance = torch.as_tensor(np.stack([signed_distance(m[cut], native.spacing, space.truncate) for m in masks]))[None]
-    grid = working_grid(box_of(union), native, space.spacing, space.margin)
+    grid = working_grid(box, native, space.spacing, space.margin)
     blocks = active_blocks(union[cut], near_grid, grid, space.margin)
 
     def image_of(box: Box) -> torch.Tensor:

@@ -175,7 +175,7 @@ def make_folder(folder: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -198,7 +198,7 @@ def to_json(obj: object) -> object:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A path of the same name in a hidden folder beside ``path``; what is written there is moved into place."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -299,7 +299,7 @@ def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | 
         raise NearError(f"{path}: is the input file itself; choose another output folder")
     if affine is None and array.shape != like.array.shape:
         raise NearError(f"{path}: array of shape {array.shape}; expected {like.array.shape} as in {like.path}")
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         if suffix in NIFTI_SUFFIXES:
             _write_nifti(temporary, array, like, affine, names)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from near_monai import batch
@@ -17,6 +18,7 @@ from near_monai.coords import Grid
 from near_monai.files import Options
 from near_monai.io import read_label
 from near_monai.records import RECORD_FOLDER, RUN_FILE, Records
+from near_monai.weights import read_state, shipped
 
 
 @pytest.fixture
@@ -59,6 +61,16 @@ def test_finished_cases_are_not_computed_again(source: Path, tmp_path: Path, com
     assert computed[4:] == ["1", "2"]
     refine_files(source, output, Options(clean=False), quiet=True, shard=(0, 2))  # other settings
     assert computed[6:] == ["0", "2"] == names_of(output)  # rows of the old settings do not count
+
+
+def test_weights_that_change_between_runs_are_read_again(source: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.pt"
+    state = read_state(shipped("model.pt"))
+    torch.save(state, weights)
+    one = refine_files(source, tmp_path / "out", Options(weights=str(weights)), quiet=True)["cases"][0]
+    torch.save(state | {"field.mlp.last.bias": state["field.mlp.last.bias"] + 3}, weights)
+    other = refine_files(source, tmp_path / "out", Options(weights=str(weights)), quiet=True)["cases"][0]
+    assert other["added_mm3"] > one["added_mm3"]
 
 
 def test_failed_cases_are_tried_again(source: Path, tmp_path: Path) -> None:
