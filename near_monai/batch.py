@@ -113,13 +113,13 @@ def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -
                 yield jobs[job], job.result()
             except BrokenProcessPool:
                 message = "its process was killed (out of memory?); the same command goes on with what is missing"
-                yield jobs[job], {"name": jobs[job].name, "status": FAILED, "message": message}
+                yield jobs[job], _failed(jobs[job]) | {"message": message}
 
 
 def _refine(case: Case, output: Path, options: Options) -> Row:
     """The row of one case; nothing that can happen to it is raised."""
     start = time.perf_counter()
-    row: Row = {"name": case.name, "status": FAILED}
+    row = _failed(case)
     refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
     try:
         forget(case, output)
@@ -130,6 +130,12 @@ def _refine(case: Case, output: Path, options: Options) -> Row:
     except Exception as error:  # whatever it is: one bad case does not stop the others
         row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
     return row | {"seconds": round(time.perf_counter() - start, 3)}
+
+
+def _failed(case: Case) -> Row:
+    """The row of a case that did not come to an end."""
+    path = case.label.absolute()
+    return {"name": case.name, "status": FAILED, "input": path, "input_state": fingerprint(path, None)}
 
 
 @cache

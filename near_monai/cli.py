@@ -41,6 +41,9 @@ def refine(
     table: Table = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th case from case i (0 to n-1) on, for job arrays.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write report.html, as near-monai report does.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
@@ -57,11 +60,36 @@ def refine(
         which = "all"
     options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
     run = refine_files(source, output, options, quiet, _shard(shard), workers or None)
+    if report:
+        _report(output, quiet)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
         raise NearError(
             f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json"
         )
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that refine wrote to.")]
+
+
+@app.command()
+def report(run: Run, quiet: Quiet = False) -> None:
+    """Write report.html for a run: every case before and after, worst first, every edit with its place."""
+    _report(run, quiet)
+
+
+@app.command()
+def apply(
+    run: Run,
+    reject: Annotated[list[str] | None, typer.Option(metavar="ID", help="CASE/LABEL/EDIT, as in the report.")] = None,
+    accept: Annotated[list[str] | None, typer.Option(metavar="ID", help="An edit that was rejected before.")] = None,
+) -> None:
+    """Take single edits back: writes all cases of a run to RUN/reviewed, without the rejected edits."""
+    from near_monai.review import REVIEW_FOLDER, apply_review
+
+    rejected = apply_review(run, reject or (), accept or ())
+    count = sum(len(edits) for edits in rejected.values())
+    typer.echo(f"{count} edits in {len(rejected)} cases are rejected; all cases are in {run / REVIEW_FOLDER}")
 
 
 @app.command()
@@ -149,6 +177,14 @@ def prepare(
     from near_monai.prepare import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
+
+
+def _report(run: Path, quiet: bool) -> None:
+    from near_monai.report import write_report
+
+    page = write_report(run, quiet)
+    if not quiet:
+        typer.echo(f"{page} written")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -59,21 +59,26 @@ def find(mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.fl
     cut = box.slices()
     before, after, bridge, p = mask[cut], repaired.mask[cut], repaired.bridge_mask[cut], probability[cut]
     places = {
-        "added": _away(after & ~bridge, before, grid),
-        "removed": _away(before, after, grid),
+        "added": beyond_wall(after & ~bridge, before, grid),
+        "removed": beyond_wall(before, after, grid),
         "bridged": bridge,
-        "uncertain": _away((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, grid),
+        "uncertain": beyond_wall((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, grid),
     }
     found = [finding for kind, there in places.items() for finding in _pieces(kind, there, p, box.grid(grid))]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
-def _away(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """Voxels of ``there`` with nothing of ``mask`` within :data:`WALL_MM`, at least a voxel.
+def wall_reach(grid: Grid) -> list[int]:
+    """Voxels per axis that count as wall: :data:`WALL_MM`, at least one."""
+    return [max(1, round(WALL_MM / step)) for step in grid.spacing]
+
+
+def beyond_wall(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Voxels of ``there`` with nothing of ``mask`` within :func:`wall_reach`.
 
     Only the few voxels in question are looked at, which is much faster than to dilate ``mask``.
     """
-    reach = [max(1, round(WALL_MM / step)) for step in grid.spacing]
+    reach = wall_reach(grid)
     padded = np.pad(mask, [(n, n) for n in reach])
     voxels = voxels_of(there & ~mask)
     for offset in itertools.product(*(range(2 * n + 1) for n in reach)):

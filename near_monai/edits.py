@@ -1,0 +1,130 @@
+"""Edits: what refinement changed in a label map, place by place, so that a person can take single ones back.
+
+Found anew from the files, before and after, whenever they are needed: the same files give the same edits and names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from near_monai.boxes import Box, occupied, voxels_of
+from near_monai.cleaning import components
+from near_monai.coords import Grid
+from near_monai.findings import LEAST_MM3, beyond_wall, wall_reach
+from near_monai.transforms import mask_of
+
+#: Kinds of edits and the letters that their names begin with.
+LETTERS = {"bridged": "B", "added": "A", "removed": "R", "wall": "W"}
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One place, or all smaller changes of one class together, which are mostly shifts of its wall.
+
+    Attributes:
+        name: ``"LABEL/LETTER NUMBER"``, such as ``"9/A1"``; unique in its case.
+        kind: ``"bridged"``, ``"added"``, ``"removed"`` or ``"wall"``.
+        label: class concerned, or ``"fg"``.
+        place: its centre ``(x, y, z)`` in mm, in the frame of the grid.
+        volume_mm3: its volume.
+        voxels: ``(N, 3)`` indices of all voxels that go back if the edit is taken back.
+    """
+
+    name: str
+    kind: str
+    label: int | str
+    place: tuple[float, float, float]
+    volume_mm3: float
+    voxels: NDArray[np.intp]
+
+
+def find_edits(
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    bridges: NDArray[np.uint8] | None,
+    grid: Grid,
+    labels: Iterable[int | str],
+) -> list[Edit]:
+    """Edits of one case, per class the largest first, the wall last.
+
+    A place counts, as in :mod:`near_monai.findings`, where it lies beyond the wall of what it differs from; what was
+    changed between it and that wall belongs to it. All else is one edit, the wall.
+
+    Args:
+        before: ``(X, Y, Z)`` the label map.
+        after: the refined one, same shape.
+        bridges: not 0 in the bridges, same shape; ``None`` if there are none.
+        grid: their grid.
+        labels: the classes that were refined, or ``"fg"``.
+    """
+    found: list[Edit] = []
+    for label in labels:
+        old, new = mask_of(before, label), mask_of(after, label)
+        box = occupied(old | new).grow(1, grid.shape)
+        cut = box.slices()
+        bridge = new[cut] & ~old[cut] & (bridges[cut] > 0) if bridges is not None else np.zeros(box.shape, bool)
+        found += _of_class(label, old[cut], new[cut], bridge, box, grid)
+    return found
+
+
+def take_back(before: NDArray[np.uint8], after: NDArray[np.uint8], edits: Iterable[Edit]) -> NDArray[np.uint8]:
+    """A copy of ``after`` that is ``before`` wherever one of ``edits`` is."""
+    out = after.copy(order="K")
+    for edit in edits:
+        there = tuple(edit.voxels.T)
+        out[there] = before[there]
+    return out
+
+
+def _of_class(
+    label: int | str, old: NDArray[np.bool_], new: NDArray[np.bool_], bridge: NDArray[np.bool_], box: Box, grid: Grid
+) -> Iterator[Edit]:
+    """Edits of one class, given on ``box``, a part of ``grid``."""
+    sub = box.grid(grid)
+    changed = old != new
+    kinds = {
+        "bridged": (bridge, bridge),
+        "added": (beyond_wall(new & ~bridge, old, sub), changed & new & ~bridge),
+        "removed": (beyond_wall(old, new, sub), changed & old),
+    }
+    for kind, (core, all_of_kind) in kinds.items():
+        for number, (centre, volume, region) in enumerate(_places(core, all_of_kind, sub), 1):
+            changed[tuple(region.T)] = False
+            name = f"{label}/{LETTERS[kind]}{number}"
+            yield Edit(name, kind, label, centre, volume, region + box.start)
+    wall = voxels_of(changed)
+    if len(wall):
+        x, y, z = (float(v) for v in sub.to_mm(wall.mean(0)))
+        volume = len(wall) * grid.voxel_volume
+        yield Edit(f"{label}/{LETTERS['wall']}", "wall", label, (x, y, z), volume, wall + box.start)
+
+
+def _places(
+    core: NDArray[np.bool_], changed: NDArray[np.bool_], grid: Grid
+) -> list[tuple[tuple[float, float, float], float, NDArray[np.intp]]]:
+    """Centre in mm, volume and voxels of every piece of ``core`` that is large enough, largest first.
+
+    The voxels are those of ``changed`` within the reach of the wall; centre and volume are those of the piece.
+    """
+    if not core.any():
+        return []
+    index, count = components(core)
+    size = np.bincount(index[core], minlength=count + 1)
+    boxes = ndimage.find_objects(index)
+    reach = wall_reach(grid)
+    found = []
+    for number in np.argsort(-size, kind="stable").tolist():
+        volume = float(size[number]) * grid.voxel_volume
+        if number == 0 or volume < LEAST_MM3:
+            continue
+        near = Box.of(boxes[number - 1]).grow(max(reach) + 1, grid.shape)
+        piece = index[near.slices()] == number
+        around = ndimage.maximum_filter(piece, [2 * n + 1 for n in reach]) & changed[near.slices()]
+        x, y, z = (float(v) for v in grid.to_mm(voxels_of(piece).mean(0) + near.start))
+        found.append(((x, y, z), volume, voxels_of(around) + near.start))
+    return found

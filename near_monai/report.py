@@ -1,0 +1,123 @@
+"""The report of a run: one HTML page that needs no network, the cases that need a look first."""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from nibabel.affines import apply_affine
+from plotly.offline import get_plotlyjs
+from tqdm import tqdm
+
+from near_monai.anatomy import HEART, Anatomy, load
+from near_monai.errors import NearError
+from near_monai.files import BRIDGE_FOLDER
+from near_monai.io import write_text
+from near_monai.records import DONE, Row
+from near_monai.review import ReviewedCase, read_run, rejected_in
+from near_monai.scene import packed, scene_of
+from near_monai.transforms import mask_of
+from near_monai.views import three_views
+
+REPORT_FILE = "report.html"
+#: A page gets slow with more: the first ones are shown, and the page says so.
+MOST_EDITS = 200
+
+
+def write_report(folder: Path, quiet: bool = False) -> Path:
+    """Write ``report.html`` into the folder of a run of ``near-monai refine``.
+
+    Per case: three views before and after, a 3-D view, figures, every edit with its place in world mm and a box to
+    reject it with, and places where F could not decide.
+
+    Args:
+        folder: folder of the run.
+        quiet: no progress bar.
+
+    Returns:
+        The page.
+
+    Raises:
+        NearError: no run there, or the page cannot be written. A case that cannot be read is listed with the reason.
+    """
+    run, rejected = read_run(folder), rejected_in(folder)
+    table = run["options"]["table"]
+    anatomy = load(table) if table else HEART
+    rows = tqdm(run["cases"], desc="report", unit="case", disable=quiet)
+    cases = sorted((_case(folder, row, rejected, anatomy) for row in rows), key=_urgency, reverse=True)
+    page = _template().render(run=run, cases=cases, folder=str(folder), plotly=Markup(get_plotlyjs()))
+    write_text(folder / REPORT_FILE, page)
+    return folder / REPORT_FILE
+
+
+def _case(folder: Path, row: Row, rejected: dict[str, list[str]], anatomy: Anatomy) -> dict[str, Any]:
+    """What the page says of one case."""
+    if row["status"] != DONE:
+        return {"row": row, "failed": row.get("message", "failed")}
+    try:
+        return _finished(ReviewedCase(folder, row), rejected.get(row["name"], []), anatomy)
+    except NearError as error:
+        return {"row": row, "failed": str(error)}
+
+
+def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict[str, Any]:
+    row, before, after = case.row, case.before, case.after
+    arrays = before.array, after.array
+    old, new = (np.any([mask_of(array, label) for label in case.labels], 0) for array in arrays)
+    edits = [
+        {
+            "name": edit.name,
+            "kind": edit.kind,
+            "place": [round(float(x), 1) for x in apply_affine(before.affine, before.grid.to_voxel(edit.place))],
+            "volume": edit.volume_mm3,
+            "rejected": edit.name in rejected,
+        }
+        for edit in case.edits
+    ]
+    parts = row.get("structures", [row])
+    bridges = Path(BRIDGE_FOLDER) / case.source.name
+    return {
+        "row": row,
+        "parts": parts,
+        "edits": edits[:MOST_EDITS],
+        "more": len(edits) - MOST_EDITS,
+        "uncertain": [f for part in parts for f in part["findings"] if f["kind"] == "uncertain"],
+        "flagged": row.get("flagged", []),
+        "views": [
+            {"name": v.name, "before": _uri(v.before), "after": _uri(v.after), "marks": v.marks}
+            for v in three_views(old, new, case.edits, before.grid, before.affine)
+        ],
+        "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, case.labels, anatomy)),
+        "links": {"refined": quote(case.source.name)}
+        | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
+    }
+
+
+def _urgency(case: dict[str, Any]) -> tuple[float, ...]:
+    """The larger, the sooner a person should look: failed, warned of, much of it edited or left undecided."""
+    if "failed" in case:
+        return (1, 0, 0)
+    edited = sum(edit["volume"] for edit in case["edits"] if edit["kind"] != "wall")
+    undecided = sum(finding["volume_mm3"] for finding in case["uncertain"])
+    whole = sum(part["volume_before_mm3"] for part in case["parts"])
+    return (0, len(case["row"]["warnings"]) + len(case["flagged"]), (edited + undecided) / whole)
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _template() -> Any:
+    """The page; whatever is put into it is escaped but for its own style and script."""
+    web = files("near_monai") / "web"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {
+        name: Markup((web / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")
+    }
+    return environment.from_string((web / "report.html").read_text(encoding="utf-8"))

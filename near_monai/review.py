@@ -1,0 +1,176 @@
+"""A finished run, seen again: what was edited in every case, and single edits taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.edits import Edit, find_edits, take_back
+from near_monai.errors import NearError
+from near_monai.files import BRIDGE_FOLDER
+from near_monai.io import LabelMap, fingerprint, read_label, write_json, write_label
+from near_monai.records import DONE, RUN_FILE, Row
+
+REVIEW_FOLDER, REVIEW_FILE = "reviewed", "review.json"
+
+
+@dataclass(frozen=True)
+class ReviewedCase:
+    """One finished case of a run: the files before and after, and what differs.
+
+    Attributes:
+        folder: folder of the run.
+        row: its row of ``run.json``.
+    """
+
+    folder: Path
+    row: Row
+
+    @property
+    def source(self) -> Path:
+        """The label map that was refined."""
+        return Path(self.row["input"])
+
+    @property
+    def result(self) -> Path:
+        """The refined label map."""
+        return self.folder / self.source.name
+
+    @property
+    def labels(self) -> list[int | str]:
+        """The classes that were refined."""
+        return [self.row["label"]] if "label" in self.row else [part["label"] for part in self.row["structures"]]
+
+    @cached_property
+    def before(self) -> LabelMap:
+        """The label map.
+
+        Raises:
+            NearError: it is not there any more, or not as it was.
+        """
+        if fingerprint(self.source, None) != self.row["input_state"]:
+            raise NearError(f"{self.source}: is gone or was changed since it was refined; refine it again")
+        return read_label(self.source)
+
+    @cached_property
+    def after(self) -> LabelMap:
+        """The refined label map.
+
+        Raises:
+            NearError: it is not there, damaged, or on a grid of its own.
+        """
+        after = read_label(self.result)
+        if after.array.shape != self.before.array.shape:
+            raise NearError(f"{self.result}: is on a grid of its own (--resolution); refine without that to review")
+        return after
+
+    @cached_property
+    def edits(self) -> list[Edit]:
+        """See :func:`near_monai.edits.find_edits`."""
+        path = self.folder / BRIDGE_FOLDER / self.source.name
+        bridges: NDArray[np.uint8] | None = read_label(path).array if path.is_file() else None
+        return find_edits(self.before.array, self.after.array, bridges, self.before.grid, self.labels)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a finished or running refinement.
+
+    Raises:
+        NearError: it is not there, or not one of ours.
+    """
+    path = folder / RUN_FILE
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NearError(f"{path}: cannot be read ({error.strerror}); give the folder that refine wrote to") from error
+    except ValueError as error:
+        raise NearError(f"{path}: is not JSON; refine again") from error
+    rows = run.get("cases") if isinstance(run, dict) else None
+    if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
+        raise NearError(f"{path}: holds no cases of this version of near-monai; refine again")
+    return run
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and {"name", "status", "input", "input_state"} <= row.keys()
+
+
+def finished_cases(folder: Path, run: dict[str, Any]) -> Iterator[ReviewedCase]:
+    """The cases of ``run`` that have a result."""
+    return (ReviewedCase(folder, row) for row in run["cases"] if row["status"] == DONE)
+
+
+def rejected_in(folder: Path) -> dict[str, list[str]]:
+    """Per case the names of the edits that earlier reviews of the run in ``folder`` took back.
+
+    Raises:
+        NearError: the file that holds them is damaged, or a case was refined again since.
+    """
+    path = folder / REVIEW_FOLDER / REVIEW_FILE
+    if not path.is_file():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        found = {row["name"]: list(row["rejected"]) for row in rows}
+        stale = [row["name"] for row in rows if fingerprint(folder / row["file"], None) != row["state"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NearError(f"{path}: is damaged; delete it to review anew") from error
+    if stale:
+        raise NearError(f"{path}: {stale[0]} was refined again since; delete this file to review anew")
+    return found
+
+
+def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Write every finished case of a run to ``reviewed/`` in its folder, without the edits that were rejected.
+
+    What earlier calls rejected stays rejected. The run itself and its input stay as they are, so that every edit can be
+    taken back and put in again.
+
+    Args:
+        folder: folder of the run.
+        reject: edits to take back, as ``CASE/LABEL/EDIT``, for instance ``"patient 7/9/B1"``.
+        accept: edits that earlier calls rejected, to put in again.
+
+    Returns:
+        Per case the names of all edits that are rejected now.
+
+    Raises:
+        NearError: no such run, case or edit (nothing is written then), or a file cannot be read or written.
+    """
+    rows = {case.row["name"]: case.row for case in finished_cases(folder, read_run(folder))}
+    rejected = {name: set(edits) for name, edits in rejected_in(folder).items()}
+    for put, chosen in ((set.add, reject), (set.discard, accept)):
+        for name, edits in _by_case(chosen, rows).items():
+            known = [edit.name for edit in ReviewedCase(folder, rows[name]).edits]
+            for edit in edits:
+                if edit not in known:
+                    raise NearError(f"{name}/{edit}: no such edit; {name} has {', '.join(known) or 'none'}")
+                put(rejected.setdefault(name, set()), edit)
+    kept = {name: sorted(edits) for name, edits in sorted(rejected.items()) if edits}
+    for name, row in rows.items():
+        case = ReviewedCase(folder, row)
+        chosen_edits = [edit for edit in case.edits if edit.name in kept[name]] if name in kept else []
+        array = take_back(case.before.array, case.after.array, chosen_edits)
+        write_label(folder / REVIEW_FOLDER / case.source.name, array, case.after)
+    files = {name: ReviewedCase(folder, rows[name]).result for name in kept}
+    states = [{"name": n, "file": f.name, "state": fingerprint(f, None), "rejected": kept[n]} for n, f in files.items()]
+    write_json(folder / REVIEW_FOLDER / REVIEW_FILE, {"cases": states})
+    return kept
+
+
+def _by_case(chosen: Iterable[str], rows: dict[str, Row]) -> dict[str, list[str]]:
+    """Names of edits per case of ``CASE/LABEL/EDIT``; neither LABEL nor EDIT holds a slash."""
+    found: dict[str, list[str]] = {}
+    for text in chosen:
+        name, *edit = text.rsplit("/", 2)
+        if name not in rows or len(edit) != 2:
+            raise NearError(f"{text!r}: expected CASE/LABEL/EDIT of a finished case, as the report names it")
+        found.setdefault(name, []).append("/".join(edit))
+    return found

@@ -1,0 +1,157 @@
+"use strict";
+// The 3-D view is made when it is asked for, one at a time: browsers keep only a few WebGL contexts.
+const COLOURS = { before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#009e73", removed: "#d55e00" };
+const EYES = { front: [0, 1, 0], left: [-1, 0, 0], feet: [0, 0, -1] };
+const UP = { front: [0, 0, 1], left: [0, 0, 1], feet: [0, 1, 0] };
+let open = null; // {number, div, middle, scale, eye, up, centre}
+
+async function inflate(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}
+
+function columns(view, start, rows, size) {
+  const read = size === 2 ? (at) => view.getInt16(at, true) : (at) => view.getInt32(at, true);
+  const wrap = size === 2 ? (n) => (n << 16) >> 16 : (n) => n | 0;
+  return [0, 1, 2].map((column) => {
+    const out = new Int32Array(rows);
+    let sum = 0;
+    for (let row = 0; row < rows; row++) {
+      sum = wrap(sum + read(start + (3 * row + column) * size));
+      out[row] = sum;
+    }
+    return out;
+  });
+}
+
+async function traces(scene) {
+  const view = new DataView(await inflate(scene.data));
+  let at = 0;
+  return scene.surfaces.map((surface) => {
+    const points = columns(view, at, surface.vertices, 2);
+    at += surface.vertices * 6;
+    const [i, j, k] = columns(view, at, surface.faces, 4);
+    at += surface.faces * 12;
+    const [x, y, z] = points.map((p, axis) => Float32Array.from(p, (n) => n * scene.unit + scene.origin[axis]));
+    const kind = surface.name.split(" ")[0];
+    return {
+      type: "mesh3d", name: surface.name, showlegend: true, kind, x, y, z, i, j, k, color: COLOURS[kind],
+      opacity: kind === "before" ? 0.55 : 1, visible: kind !== "before", hoverinfo: "name+x+y+z",
+      lighting: { ambient: 0.55, diffuse: 0.7, specular: 0.15 },
+    };
+  });
+}
+
+function extent(data) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  for (const trace of data)
+    [trace.x, trace.y, trace.z].forEach((values, axis) => {
+      for (const value of values) {
+        if (value < low[axis]) low[axis] = value;
+        if (value > high[axis]) high[axis] = value;
+      }
+    });
+  return [low, high];
+}
+
+function look() {
+  const vector = ([x, y, z]) => ({ x, y, z });
+  const eye = open.eye.map((e, axis) => open.centre[axis] + e * open.distance);
+  const camera = { eye: vector(eye), center: vector(open.centre), up: vector(open.up) };
+  return Plotly.relayout(open.div, { "scene.camera": camera });
+}
+
+function face(name) {
+  Object.assign(open, { eye: EYES[name], up: UP[name] });
+}
+
+async function show(number) {
+  if (open && open.number === number) return;
+  if (open) {
+    Plotly.purge(open.div);
+    open.div.hidden = true;
+    document.querySelector(`[data-open="${open.number}"]`).nextElementSibling.hidden = true;
+  }
+  const div = document.getElementById(`scene-${number}`);
+  div.hidden = false;
+  document.querySelector(`[data-open="${number}"]`).nextElementSibling.hidden = false;
+  const data = await traces(JSON.parse(document.getElementById(`data-${number}`).textContent));
+  const [low, high] = extent(data);
+  const axis = (n, title) => ({ range: [low[n] - 1, high[n] + 1], title: { text: title } });
+  // plotly puts the middle of the ranges at 0 and makes the geometric mean of the sides 1
+  const sides = low.map((l, n) => high[n] - l + 2);
+  open = {
+    number, div, middle: low.map((l, n) => (l + high[n]) / 2), unit: Math.cbrt(sides[0] * sides[1] * sides[2]),
+    centre: [0, 0, 0], distance: 1.7,
+  };
+  face("front");
+  await Plotly.newPlot(div, data, {
+    margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: 1,
+    scene: { aspectmode: "data", xaxis: axis(0, "right mm"), yaxis: axis(1, "anterior mm"), zaxis: axis(2, "superior mm") },
+  }, { responsive: true, displayModeBar: false });
+  await look();
+}
+
+async function go(number, place) {
+  await show(number);
+  open.centre = place.map((p, axis) => (p - open.middle[axis]) / open.unit);
+  open.distance = 0.35;
+  await look();
+  open.div.scrollIntoView({ block: "center" });
+}
+
+function turn(sign) {
+  const [x, y, z] = open.eye, angle = (sign * Math.PI) / 8;
+  if (Math.hypot(x, y) < 0.1) face("front");
+  else open.eye = [x * Math.cos(angle) - y * Math.sin(angle), x * Math.sin(angle) + y * Math.cos(angle), z];
+}
+
+document.addEventListener("click", async (event) => {
+  const { open: number, view, turn: sign, zoom, go: place, case: ofCase } = event.target.dataset;
+  if (number) await show(number);
+  if (place) await go(ofCase, JSON.parse(place));
+  if (view) {
+    face(view);
+    Object.assign(open, { centre: [0, 0, 0], distance: 1.7 });
+  }
+  if (sign) turn(Number(sign));
+  if (zoom) open.distance *= Number(zoom);
+  if (view || sign || zoom) await look();
+});
+
+document.addEventListener("change", (event) => {
+  if ("show" in event.target.dataset) {
+    const what = event.target.value;
+    const visible = open.div.data.map(({ kind }) => what === "both" || (kind === "before") === (what === "before"));
+    Plotly.restyle(open.div, { visible });
+  }
+  if ("id" in event.target.dataset) review();
+});
+
+// a word for a POSIX shell
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function review() {
+  const boxes = [...document.querySelectorAll("[data-id]")];
+  const marked = boxes.filter((box) => box.checked);
+  const words = (option, chosen) => chosen.map((box) => ` ${option} ${quoted(box.dataset.id)}`).join("");
+  const rejected = marked.filter((box) => !("before" in box.dataset));
+  const accepted = boxes.filter((box) => "before" in box.dataset && !box.checked);
+  const run = quoted(document.querySelector("footer").dataset.run);
+  const count = marked.length ? `${marked.length} edit${marked.length > 1 ? "s are" : " is"} marked.` : "No edit is marked.";
+  document.getElementById("count").textContent = count;
+  document.getElementById("command").value =
+    rejected.length || accepted.length ? `near-monai apply ${run}${words("--reject", rejected)}${words("--accept", accepted)}` : "";
+}
+
+document.getElementById("copy").addEventListener("click", async () => {
+  const field = document.getElementById("command");
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    document.execCommand("copy"); // pages from files may not use the clipboard
+  }
+});
+review();

@@ -1,0 +1,206 @@
+"""Edits found from files, shown in a report, and taken back one by one."""
+
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from near_monai.batch import refine_files
+from near_monai.cli import main
+from near_monai.coords import Grid
+from near_monai.edits import find_edits, take_back
+from near_monai.errors import NearError
+from near_monai.files import Options
+from near_monai.io import read_label
+from near_monai.report import write_report
+from near_monai.review import ReviewedCase, apply_review, finished_cases, read_run
+
+#: A name that HTML, a shell and a URL would all trip over.
+NASTY = "<b>it's 100% & ü"
+AFFINE = np.array([[-0.5, 0, 0, 30], [0, 0, 0.7, -5], [0, 0.55, 0, 12], [0, 0, 0, 1.0]])
+GRID = Grid((40, 30, 20), (0.5, 0.5, 0.5))
+
+
+def box(*sides: tuple[int, int]) -> NDArray[np.uint8]:
+    array = np.zeros(GRID.shape, np.uint8)
+    array[tuple(slice(*side) for side in sides)] = 3
+    return array
+
+
+TUBE = box((2, 36), (10, 16), (6, 12))
+SPECK = box((20, 24), (24, 28), (6, 10))
+LUMP = box((30, 34), (16, 22), (6, 10))
+SKIN = box((2, 10), (16, 17), (6, 12))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_]) -> Path:
+    """A run over two noisy vessels and one empty map."""
+    source = tmp_path_factory.mktemp("in")
+    noisy_vessel = noisy_vessel.copy()
+    noisy_vessel[29:33, 39:43, 33:37] = True  # the speck is large enough to be listed
+    for name, mask in (("one", noisy_vessel), (NASTY, np.roll(noisy_vessel, 2, 0)), ("empty", noisy_vessel & False)):
+        nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
+    output = tmp_path_factory.mktemp("out")
+    refine_files(source, output, Options(), quiet=True, workers=1)
+    return output
+
+
+def case(run: Path, name: str) -> ReviewedCase:
+    return next(c for c in finished_cases(run, read_run(run)) if c.row["name"] == name)
+
+
+def test_every_change_is_in_exactly_one_edit() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    edits = find_edits(before, after, None, GRID, [3])
+    assert [edit.name for edit in edits] == ["3/A1", "3/R1", "3/W"]
+    voxels = np.concatenate([edit.voxels for edit in edits])
+    assert len(voxels) == len(np.unique(voxels, axis=0)) == np.count_nonzero(before != after)
+    assert edits[1].volume_mm3 == pytest.approx(4**3 / 8)
+    assert np.allclose(edits[1].place, [10.75, 12.75, 3.75])
+
+
+def test_each_edit_can_be_taken_back_alone() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    added, removed, wall = find_edits(before, after, None, GRID, [3])
+    assert np.array_equal(take_back(before, after, [removed]), TUBE | LUMP | SKIN | SPECK)
+    assert np.array_equal(take_back(before, after, [added]), TUBE | SKIN)
+    assert np.array_equal(take_back(before, after, [wall]), TUBE | LUMP)
+    assert np.array_equal(take_back(before, after, [added, removed, wall]), before)
+
+
+def test_bridges_are_edits_of_their_own() -> None:
+    before = TUBE * (np.arange(40) // 3 != 5)[:, None, None].astype(np.uint8)
+    bridge = TUBE - before
+    (edit,) = find_edits(before, TUBE, bridge, GRID, [3])
+    assert (edit.name, len(edit.voxels)) == ("3/B1", np.count_nonzero(bridge))
+
+
+def test_voxels_of_other_classes_come_back() -> None:
+    before = TUBE + box((30, 34), (16, 22), (6, 10)) // 3 * 2
+    after = TUBE | LUMP  # class 3 has taken the voxels of class 2
+    edits = find_edits(before, after, None, GRID, [2, 3])
+    assert np.array_equal(take_back(before, after, [e for e in edits if e.name == "3/A1"]), before)
+
+
+def test_review_takes_back_what_is_named_and_remembers_it(run: Path) -> None:
+    original = case(run, "one")
+    names = [edit.name for edit in original.edits]
+    assert "1/R1" in names, "the speck is removed"
+    refined = original.after.array.copy()
+    assert apply_review(run, ["one/1/R1"]) == {"one": ["1/R1"]}
+    reviewed = read_label(run / "reviewed" / "one.nii.gz")
+    (edit,) = (edit for edit in original.edits if edit.name == "1/R1")
+    different = np.argwhere(reviewed.array != refined)
+    assert np.array_equal(different[np.lexsort(different.T)], edit.voxels[np.lexsort(edit.voxels.T)])
+    assert np.allclose(reviewed.affine, AFFINE, atol=1e-5)
+    assert np.array_equal(case(run, "one").after.array, refined), "the run itself stays"
+    assert apply_review(run, ["one/1/W"], []) == {"one": ["1/R1", "1/W"]}
+    assert apply_review(run, [], ["one/1/R1", "one/1/W"]) == {}
+    assert np.array_equal(read_label(run / "reviewed" / "one.nii.gz").array, refined)
+
+
+@pytest.mark.parametrize("name", ["two/1/R1", "one/1/R99", "one", "", "empty/1/W", "../one/1/R1"])
+def test_unknown_edits_are_refused_in_one_line(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["apply", str(run), "--reject", name])
+    assert error.value.code == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_review_of_a_result_that_changed_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    apply_review(copy, ["one/1/R1"])
+    label = read_label(copy / "one.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros_like(label.array), AFFINE), copy / "one.nii.gz")
+    with pytest.raises(NearError, match="refined again"):
+        apply_review(copy, [])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"cases": [1]}', '{"cases": [{"name": "a", "status": "done"}]}'])
+def test_damaged_run_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(NearError, match=r"run\.json"):
+        write_report(tmp_path, quiet=True)
+
+
+class Page(HTMLParser):
+    """What a test wants to know of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.titles: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] == "h2" and data.strip():
+            self.titles.append(data)
+            self.tags.append(("", {}))
+
+
+def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
+    path = write_report(run, quiet=True)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.titles[0] == "empty", "what failed comes first"
+    assert set(page.titles) == {"one", NASTY, "empty"}
+    sources = [attrs.get("src") or "" for tag, attrs in page.tags if tag in ("img", "script", "iframe")]
+    sources += [attrs.get("href") or "" for tag, attrs in page.tags if tag == "link"]
+    assert len([s for s in sources if s]) == 2 * 6
+    assert all(source.startswith("data:") for source in sources if source)
+    ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
+    assert ids == {f"{n}/{edit.name}" for n in ("one", NASTY) for edit in case(run, n).edits}
+    assert not any(tag == "b" for tag, _ in page.tags), "names are escaped"
+    links = [attrs.get("href") or "" for tag, attrs in page.tags if tag == "a"]
+    assert "one.nii.gz" in links
+
+
+def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
+    """In a browser, with real clicks; skipped where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no Chromium here")
+    page = write_report(run, quiet=True)
+    options = webdriver.ChromeOptions()
+    for word in (
+        "headless",
+        "no-sandbox",
+        "disable-background-networking",
+        "no-first-run",
+        "disable-sync",
+        "window-size=1280,1000",
+    ):
+        options.add_argument(f"--{word}")
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options=options, service=service) as browser:
+        browser.get(page.as_uri())
+        boxes = browser.find_elements("css selector", "[data-id]")
+        nasty = next(b for b in boxes if b.get_attribute("data-id") == f"{NASTY}/1/R1")
+        nasty.send_keys(" ")  # by keyboard
+        command = browser.find_element("id", "command").get_attribute("value")
+        browser.find_element("css selector", "[data-open]").click()
+        browser.execute_async_script("const done = arguments[0]; setTimeout(done, 3000)")
+        assert browser.execute_script("return open.div.data.map(t => t.kind)")[-2:] == ["before", "after"]
+        place = browser.find_element("css selector", "[data-go]")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", place)
+        place.click()
+        trouble = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+        assert not trouble, trouble
+    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    assert words.stdout.splitlines() == ["near-monai", "apply", str(run), "--reject", f"{NASTY}/1/R1"]
+    main_words = words.stdout.splitlines()[1:]
+    with pytest.raises(SystemExit) as end:
+        main(main_words)
+    assert end.value.code == 0
+    state = json.loads((run / "reviewed" / "review.json").read_text())
+    assert [row["name"] for row in state["cases"]] == [NASTY]
