@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from near_monai.coords import spacing_of
+from near_monai.curves import History
 from near_monai.datasets import PointDataset
 from near_monai.errors import NearError
 from near_monai.evaluation import BASELINE, PREDICTION, CaseScores, format_table, summarise, write_summary
@@ -54,16 +55,20 @@ class AverageNorms:
 
 
 class EpochLine:
-    """One log line per epoch: mean loss, learning rate, full-grid Dice of the latest validation, seconds.
+    """What an epoch gave, as a log line and in :class:`near_monai.curves.History`.
+
+    Mean loss, learning rate, full-grid Dice of the latest validation and seconds.
 
     Args:
         optimizer: where the learning rate is read.
         evaluator: validation engine; its key metric is the full-grid Dice.
+        folder: folder of the run.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, evaluator: Engine) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, evaluator: Engine, folder: str | Path) -> None:
         self.optimizer = optimizer
         self.evaluator = evaluator
+        self.history = History(folder)
         self.losses: list[float] = []
         self.lr = 0.0
         self.start = 0.0
@@ -73,6 +78,7 @@ class EpochLine:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
     def _begin(self, engine: Engine) -> None:
         # the scheduler has moved on by the end of the epoch: read the rate that was used
@@ -93,6 +99,11 @@ class EpochLine:
             f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {loss:.4f}  lr {self.lr:.2e}  "
             f"full-grid Dice {dice:.4f}  {seconds:.1f} s"
         )
+        self.history.put(engine.state.epoch, loss=loss, lr=self.lr, seconds=seconds)
+
+    def _validated(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            self.history.put(engine.state.epoch, full_grid_dice=key_metric(engine))
 
 
 class TroubleWatch:

@@ -1,12 +1,16 @@
 """What a run says: one line per epoch, and plain words for the known troubles."""
 
 import logging
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from ignite.engine import Engine
+from PIL import Image
 
+from near_monai.curves import History
 from near_monai.errors import NearError
 from near_monai.handlers import AverageNorms, EpochLine, TroubleWatch
 
@@ -29,10 +33,10 @@ def engines(loss: float = 0.25, dice: float = 0.5) -> tuple[Engine, Engine]:
     return Engine(lambda engine, batch: {"loss": loss}), Engine(validate)
 
 
-def test_one_line_per_epoch(log: pytest.LogCaptureFixture) -> None:
+def test_one_line_per_epoch(log: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     trainer, evaluator = engines()
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.125)
-    EpochLine(optimiser, evaluator).attach(trainer)
+    EpochLine(optimiser, evaluator, tmp_path).attach(trainer)
     trainer.run([0, 1], max_epochs=1)
     evaluator.run([0])
     trainer.run([0, 1], max_epochs=3)
@@ -40,6 +44,19 @@ def test_one_line_per_epoch(log: pytest.LogCaptureFixture) -> None:
     assert len(lines) == 3
     assert "loss 0.2500  lr 1.25e-01  full-grid Dice nan" in lines[0]
     assert lines[2].startswith("epoch 3/3") and "full-grid Dice 0.5000" in lines[2]
+    rows = History(tmp_path).rows()
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["full_grid_dice"] for row in rows] == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert len(set(picture.convert("L").get_flattened_data())) > 10
+
+
+def test_a_resumed_run_forgets_the_epochs_that_it_repeats(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for epoch in (1, 2, 3):
+        history.put(epoch, loss=float(epoch))
+    history.put(2, loss=20.0)
+    assert [(row["epoch"], row["loss"]) for row in history.rows()] == [(1, 1), (2, 20)]
 
 
 def test_nan_stops_with_words() -> None:
