@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.anatomy import HEART, Anatomy, Structure, load
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.compact import CompactField, stored
@@ -150,17 +150,30 @@ def organ_training_cases(
     space: WorkingSpace,
     weights: str,
     cache: str | None = None,
+    table: str = "",
 ) -> list[TrainingCase]:
     """Class ``label`` of the user's maps (if ``dataset_dir`` is not empty), structures of ``hearts`` generated ones.
+
+    Args:
+        dataset_dir: see :func:`near_monai.cases.find_cases`.
+        label: class of the anatomy table.
+        hearts: number of generated hearts.
+        seed: theirs.
+        space: working space of the network.
+        weights: only structures that the heart's table refines with these.
+        cache: see :func:`near_monai.sources.label_cases`.
+        table: file of the anatomy table of the maps; empty for the heart's.
 
     Raises:
         NearError: there are neither, the table does not have the class, or a label cannot be used.
     """
     own: list[TrainingCase] = []
     if dataset_dir:
-        structure = HEART.by_index(label) if isinstance(label, int) else None
+        anatomy = load(table) if table else HEART
+        structure = anatomy.by_index(label) if isinstance(label, int) else None
         if structure is None:
-            raise NearError(f"label {label!r}: say which class of the anatomy table to train on, --label 1 to 10")
+            known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
+            raise NearError(f"label {label!r}: say with --label which class to train on; the table has {known}")
         own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular, cache)
     return _some(own + structure_cases(hearts, seed, space, weights))
 

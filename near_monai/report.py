@@ -23,11 +23,13 @@ from near_monai.records import DONE, Row
 from near_monai.review import ReviewedCase, read_run, rejected_in
 from near_monai.scene import packed, scene_of
 from near_monai.transforms import mask_of
-from near_monai.views import three_views
+from near_monai.views import View, three_views
 
 REPORT_FILE = "report.html"
 #: A page gets slow with more: the first ones are shown, and the page says so.
 MOST_EDITS = 200
+#: Edits that are marked in the pictures; more would hide them.
+MOST_MARKS = 14
 
 
 def write_report(folder: Path, quiet: bool = False) -> Path:
@@ -80,6 +82,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
         }
         for edit in case.edits
     ]
+    largest = [edit.name for edit in sorted(case.edits, key=lambda edit: -edit.volume_mm3)[:MOST_MARKS]]
     parts = row.get("structures", [row])
     bridges = Path(BRIDGE_FOLDER) / case.source.name
     return {
@@ -89,10 +92,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
         "more": len(edits) - MOST_EDITS,
         "uncertain": [f for part in parts for f in part["findings"] if f["kind"] == "uncertain"],
         "flagged": row.get("flagged", []),
-        "views": [
-            {"name": v.name, "before": _uri(v.before), "after": _uri(v.after), "marks": v.marks}
-            for v in three_views(old, new, case.edits, before.grid, before.affine)
-        ],
+        "views": [_pictures(view, largest) for view in three_views(old, new, case.edits, before.grid, before.affine)],
         "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, case.labels, anatomy)),
         "links": {"refined": quote(case.source.name)}
         | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
@@ -107,6 +107,11 @@ def _urgency(case: dict[str, Any]) -> tuple[float, ...]:
     undecided = sum(finding["volume_mm3"] for finding in case["uncertain"])
     whole = sum(part["volume_before_mm3"] for part in case["parts"])
     return (0, len(case["row"]["warnings"]) + len(case["flagged"]), (edited + undecided) / whole)
+
+
+def _pictures(view: View, marked: list[str]) -> dict[str, Any]:
+    marks = {name: view.marks[name] for name in marked if name in view.marks}
+    return {"name": view.name, "before": _uri(view.before), "after": _uri(view.after), "marks": marks}
 
 
 def _uri(png: bytes) -> str:

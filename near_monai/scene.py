@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ CELL_MM = 1.0
 WIDER_MM, WRAP_MM = 0.1, 0.25
 #: One unit of the stored coordinates in mm: 16 bits reach 1.3 m.
 UNIT_MM = 0.02
+#: Light grey.
+PALE = 205
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +39,22 @@ class Surface:
         name: ``"before"``, ``"after"``, ``"added"``, ``"bridged"`` or ``"removed"``, and the class if it has a name.
         vertices: ``(V, 3)`` world mm.
         faces: ``(F, 3)`` vertex indices.
+        colour: red, green, blue 0..255, if it has one of its own.
     """
 
     name: str
     vertices: NDArray[np.floating]
     faces: NDArray[np.integer]
+    colour: tuple[int, ...] | None = None
 
 
 def scene_of(
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
-    edits: Iterable[Edit],
+    edits: Sequence[Edit],
     grid: Grid,
     affine: NDArray[np.float64],
-    labels: Iterable[int | str],
+    labels: Sequence[int | str],
     anatomy: Anatomy,
 ) -> list[Surface]:
     """All surfaces of a case; what holds no voxel has none.
@@ -64,27 +68,36 @@ def scene_of(
         labels: the classes that were refined.
         anatomy: their names, and how coarse each may be drawn.
     """
-    changed = {kind: np.zeros(before.shape, bool) for kind in ("added", "bridged", "removed")}
-    for edit in edits:
-        if edit.kind != "wall":
-            changed[edit.kind][tuple(edit.voxels.T)] = True
-    parts = [(kind, mask, CELL_MM, WRAP_MM) for kind, mask in changed.items()]
+    drawn = []
+    for kind in ("added", "bridged", "removed"):
+        changed = np.zeros(before.shape, bool)
+        for edit in edits:
+            if edit.kind == kind:
+                changed[tuple(edit.voxels.T)] = True
+        drawn.append(_surface(kind, changed, grid, affine, CELL_MM, WRAP_MM))
     for label in labels:
         structure = None if label == FOREGROUND else anatomy.by_index(int(label))
-        cell = CELL_MM * (structure.scale if structure else 1)
-        name = f" {structure.name}" if structure and label != FOREGROUND else ""
-        parts += [(f"{when}{name}", mask_of(a, label), cell, WIDER_MM) for when, a in _states(before, after)]
-    drawn = (_surface(name, mask, grid, affine, cell, wider) for name, mask, cell, wider in parts if mask.any())
+        cell, name, colour = CELL_MM, "", None
+        if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
+            cell, name = CELL_MM * structure.scale, f" {structure.name}"
+            colour = tuple((c + 2 * PALE) // 3 for c in structure.colour)
+        for when, array in (("before", before), ("after", after)):
+            drawn.append(_surface(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
     return [surface for surface in drawn if surface is not None]
 
 
-def _states(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
-    return (("before", before), ("after", after))
-
-
 def _surface(
-    name: str, mask: NDArray[np.bool_], grid: Grid, affine: NDArray[np.float64], cell: float, wider: float
+    name: str,
+    mask: NDArray[np.bool_],
+    grid: Grid,
+    affine: NDArray[np.float64],
+    cell: float,
+    wider: float,
+    colour: tuple[int, ...] | None = None,
 ) -> Surface | None:
+    """The surface of ``mask``, ``wider`` mm outside it, in cells of ``cell`` mm; ``None`` if there is nothing."""
+    if not mask.any():
+        return None
     reach = 2 * cell + max(grid.spacing)
     box = crop_box(mask, grid.spacing, reach)
     near = box.grid(grid)
@@ -94,7 +107,7 @@ def _surface(
     if field.min() >= wider:
         return None
     vertices, faces, _, _ = marching_cubes(field, wider)
-    return Surface(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces)
+    return Surface(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
 
 
 def packed(surfaces: Iterable[Surface]) -> dict[str, Any]:
@@ -112,7 +125,9 @@ def packed(surfaces: Iterable[Surface]) -> dict[str, Any]:
     return {
         "origin": [round(float(x), 3) for x in origin],
         "unit": UNIT_MM,
-        "surfaces": [{"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces)} for s in surfaces],
+        "surfaces": [
+            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in surfaces
+        ],
         "data": base64.b64encode(zlib.compress(payload, 9)).decode("ascii"),
     }
 

@@ -20,7 +20,9 @@ from near_monai.checkpoints import Checkpoints
 from near_monai.codes import redraw
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.heart_sources import organ_training_cases
 from near_monai.resources import bundle_dir
+from near_monai.space import WorkingSpace
 from near_monai.training import run_training
 from near_monai.weights import load_network
 
@@ -217,8 +219,22 @@ def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Pa
 
 
 def test_organs_of_a_class_that_the_table_does_not_have(tmp_path: Path) -> None:
-    with pytest.raises(NearError, match="say which class of the anatomy table"):
+    with pytest.raises(NearError, match="say with --label which class"):
         run_training(tmp_path / "run", str(tmp_path), [Path("organs")], arguments({"hearts": 1}))
+
+
+def test_another_organ_has_a_table_of_its_own(tmp_path: Path) -> None:
+    array = np.zeros((30, 30, 30), np.uint8)
+    array[5:25, 8:22, 8:22] = 77
+    nib.save(nib.Nifti1Image(array, np.diag([3.0, 3.0, 3.0, 1])), tmp_path / "own.nii.gz")
+    table = tmp_path / "liver.yaml"
+    table.write_text("- {index: 77, name: liver, components: 1, rank: 1, scale: 5}\n")
+    space = WorkingSpace()
+    (case,) = organ_training_cases(str(tmp_path / "own.nii.gz"), 77, 0, 0, space, "organs.pt", table=str(table))
+    extent = np.multiply(case.grid.shape, case.grid.spacing) - 2 * space.margin
+    assert extent[0] == pytest.approx(60 / 5, abs=2), "seen as if it were five times smaller"
+    with pytest.raises(NearError, match="the table has 77 liver"):
+        organ_training_cases(str(tmp_path), 9, 0, 0, space, "organs.pt", table=str(table))
 
 
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:

@@ -28,10 +28,11 @@ ROWS = (
     "fusion",
     "changes merging rules compose",
     "refinement whole files batch redraw fuse postprocessing",
+    "edits review views scene report",
     "metrics",
     "evaluation",
     "prepare",
-    "handlers checkpoints volume training",
+    "curves handlers checkpoints volume training",
     "cli",
     "__main__",
     "__init__",  # the public names; they load on first use, so nothing below may import the package itself

@@ -79,7 +79,8 @@ def test_bridges_are_edits_of_their_own() -> None:
     before = TUBE * (np.arange(40) // 3 != 5)[:, None, None].astype(np.uint8)
     bridge = TUBE - before
     (edit,) = find_edits(before, TUBE, bridge, GRID, [3])
-    assert (edit.name, len(edit.voxels)) == ("3/B1", np.count_nonzero(bridge))
+    assert edit.name == "3/B1"
+    assert len(edit.voxels) == np.count_nonzero(bridge)
 
 
 def test_voxels_of_other_classes_come_back() -> None:

@@ -36,7 +36,7 @@ async function traces(scene) {
     const [x, y, z] = points.map((p, axis) => Float32Array.from(p, (n) => n * scene.unit + scene.origin[axis]));
     const kind = surface.name.split(" ")[0];
     return {
-      type: "mesh3d", name: surface.name, showlegend: true, kind, x, y, z, i, j, k, color: COLOURS[kind],
+      type: "mesh3d", name: surface.name, showlegend: true, kind, x, y, z, i, j, k, color: surface.colour ? `rgb(${surface.colour})` : COLOURS[kind],
       opacity: kind === "before" ? 0.55 : 1, visible: kind !== "before", hoverinfo: "name+x+y+z",
       lighting: { ambient: 0.55, diffuse: 0.7, specular: 0.15 },
     };

@@ -1,0 +1,139 @@
+"""Every command in the documents: understood (always), and run on small data (slow)."""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from monai.bundle import ConfigParser
+from numpy.typing import NDArray
+
+from near_monai.cli import app
+from near_monai.coords import Grid
+from near_monai.training import parse_overrides
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "bundle/docs/README.md", "bundle/docs/how_to.md"]
+CONFIGS = ROOT / "bundle" / "configs"
+
+#: What makes a training command short enough for a test.
+SHORT = "--max_epochs 1 --windows_per_epoch 4 --num_workers 0" + "".join(
+    f" --{part}#dataset#data#count 1 --{part}#dataset#data#spacing [2.0,2.0,2.0]" for part in ("validate", "held_out")
+)
+#: Long by nature; tests/test_benchmark.py and tests/test_performance.py run them on small data.
+BENCHMARKS = ("python -m benchmarks", "python benchmarks")
+
+
+def commands(document: str) -> list[str]:
+    """Commands of the bash blocks of a document, without comments; the two that install are run by CI."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "python3 -m venv"))]
+
+
+def without_comment(command: str) -> str:
+    return re.sub(r"\s#.*", "", command)  # shlex also takes the # of space#spacing for one
+
+
+ALL = [(document, command) for document in DOCUMENTS for command in commands(document)]
+
+
+def test_there_are_commands() -> None:
+    assert {document for document, _ in ALL} == set(DOCUMENTS)
+    assert len(ALL) > 40
+
+
+@pytest.mark.parametrize(("document", "command"), ALL)
+def test_command_is_understood(document: str, command: str) -> None:
+    words = shlex.split(without_comment(command))
+    if "near-monai" in words[0] or words[1:3] == ["-m", "near_monai"]:
+        understand(words[1:] if "near-monai" in words[0] else words[3:])
+    elif words[1:3] == ["-m", "torch.distributed.run"]:
+        module = words.index("-m", 3)
+        understand(words[module + 2 :]) if words[module + 1] == "near_monai" else understand_bundle(words[module:])
+    elif words[1:3] == ["-m", "monai.bundle"]:
+        understand_bundle(words[1:])
+    elif command.startswith(BENCHMARKS):
+        assert importlib.util.find_spec(words[2]) if words[1] == "-m" else (ROOT / words[1]).is_file()
+    else:
+        assert words[0] in ("cp", "unzip", "pip"), "a command of another kind: teach the test what it is"
+
+
+def understand(words: list[str]) -> None:
+    """Parse a command of near-monai as the command line does, without running it."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    command = group.commands[words[0]]
+    context = command.make_context(words[0], words[1:])
+    if words[0] == "train":
+        named = context.params["config"] or []
+        overlays = [ROOT / n if (ROOT / n).is_file() else CONFIGS / n.with_suffix(".json") for n in named]
+        parser = ConfigParser()
+        parser.read_config([str(file) for file in (CONFIGS / "train.json", *overlays)])
+        parse_overrides(context.args, parser)
+
+
+def understand_bundle(words: list[str]) -> None:
+    """Look up what ``python -m monai.bundle`` is told: it ignores what it does not know."""
+    action, *rest = words[words.index("monai.bundle") + 1 :]
+    options = dict(zip(rest[-2::-2], rest[::-2], strict=False))
+    files = options["--config_file"].strip("[]").replace("'", "").split(",")
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in files])
+    if action == "run":
+        assert rest[0] in parser
+        assert all(key.removeprefix("--") in parser for key in options if key != "--config_file")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    """A folder with everything that the documents take for granted."""
+    desk = tmp_path_factory.mktemp("desk")
+    shutil.copytree(ROOT / "bundle", desk / "bundle")
+    vessel = noisy_vessel.copy()
+    vessel[29:33, 39:43, 33:37] = True
+    heart = vessel.astype(np.uint8) * 9
+    heart[10:40, 4:10, 4:12], heart[10:40, 4:10, 20:30] = 2, 6
+    maps = {
+        "my_labels": vessel * 9, "truth": vessel * 9, "noisy": vessel * 9, "labels": vessel * 9, "ct": vessel * 300,
+        "hearts": heart, "my_maps": heart, "my_livers": vessel * 1, "refined_6": heart, "refined_9": heart,
+    }  # fmt: skip
+    for folder, array in maps.items():
+        (desk / folder).mkdir()
+        for name in ("case_1", "case_2"):
+            image = nib.Nifti1Image(array.astype(np.int16), np.diag([*vessel_grid.spacing, 1.0]))
+            nib.save(image, desk / folder / f"{name}.nii.gz")
+    for folder in ("labelsTr", "truthTr"):
+        shutil.copytree(desk / "truth", desk / "my_set" / folder)
+    table = re.search(r"```yaml\n(.*?)```", (ROOT / "bundle/docs/how_to.md").read_text(), re.DOTALL)
+    assert table
+    (desk / "my_organ.yaml").write_text(table[1])
+    return desk
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_run(desk: Path, document: str) -> None:
+    """In the order of the document; an output folder that an earlier command filled is emptied first."""
+    binaries = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "0"}
+    for command in commands(document):
+        if command.startswith(BENCHMARKS):
+            continue
+        line = without_comment(command)
+        training = "near-monai train" in line or "run training" in line or "near_monai train" in line
+        if training:
+            line += f" {SHORT}"
+            line += " --hearts 1" if "hearts" not in line and ("organs" in line or "heart" in line) else ""
+        done = subprocess.run(line, shell=True, cwd=desk, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-500:]}\n{done.stderr[-1500:]}"
