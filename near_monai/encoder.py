@@ -72,7 +72,7 @@ class CodeEncoder(LabelEncoder):
     def __init__(
         self,
         code_channels: Sequence[int] = (16, 8),
-        channels: Sequence[int] = (24, 64),
+        channels: Sequence[int] = (16, 32),
         dilations: Sequence[int] = (1, 2, 1),
         structures: int = 1,
     ) -> None:

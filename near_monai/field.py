@@ -80,9 +80,9 @@ class OccupancyField(nn.Module):
     def __init__(
         self,
         code_channels: Sequence[int] = (16, 8),
-        level_channels: Sequence[int] = (48, 24),
+        level_channels: Sequence[int] = (32, 16),
         stem: int = 1,
-        hidden: Sequence[int] = (64, 64),
+        hidden: Sequence[int] = (32, 32),
         skip_at: int | None = None,
         coordinates: bool = False,
         norm: Norm = "batch",
