@@ -151,6 +151,20 @@ def prepare(
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
 
 
+@app.command()
+def pack(
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
+    weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,
+) -> None:
+    """Pack a bundle to share, which runs with MONAI alone. No code, name or path of a training case goes in.
+
+    The configurations of a bundle are programs: run only those of people whom you trust.
+    """
+    from near_monai.pack import pack as write_pack
+
+    write_pack(output, weights)
+
+
 def _shard(text: str) -> tuple[int, int]:
     """``i/n``; without it the rank that torch.distributed.run gives this process."""
     text = text or f"{os.environ.get('RANK', 0)}/{os.environ.get('WORLD_SIZE', 1)}"

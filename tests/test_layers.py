@@ -20,7 +20,7 @@ ROWS = (
     "transforms",
     "sampling",
     "compact datasets sources heart_sources",
-    "layers field encoder table network weights",
+    "layers field encoder table network weights configuration",
     "losses optimiser",
     "inference codes",
     "skeleton reconnection repair",
@@ -31,7 +31,7 @@ ROWS = (
     "metrics",
     "evaluation",
     "prepare",
-    "handlers checkpoints volume training",
+    "handlers checkpoints volume training pack",
     "cli",
     "__main__",
     "__init__",  # the public names; they load on first use, so nothing below may import the package itself
