@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 
 from near_monai.anatomy import HEART
 from near_monai.coords import Grid, spacing_of
@@ -83,8 +83,10 @@ class ComposeStructuresd(MapTransform):
         return out
 
 
-class SaveRefinedd(MapTransform):
+class SaveRefinedd(SaveImaged):
     """Writes refined masks as label maps, with name, grid and header of the file that they came from.
+
+    A :class:`monai.transforms.SaveImaged`, so that who writes files himself can leave it out, as MONAI Label does.
 
     Args:
         keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of the source file, named by
@@ -94,7 +96,7 @@ class SaveRefinedd(MapTransform):
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO) -> None:
-        super().__init__(keys)
+        super().__init__(keys, output_dir=output_dir)
         self.output_dir = Path(output_dir)
         self.label = label
 
