@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
 Table = Annotated[Path | None, typer.Option(help="Anatomy table (YAML); the heart's if not given.")]
+Tracking = Literal["mlflow"]
 LabelOption = Annotated[str, typer.Option(help="Class to work on: a number, fg (everything above 0), or auto.")]
 
 
@@ -99,11 +100,12 @@ def train(
     output: Output,
     dataset_dir: Annotated[str, typer.Option(help="Your labels; generated trees alone if not given.")] = "",
     config: Annotated[list[Path] | None, typer.Option(help="Configuration laid over the bundle's train.json.")] = None,
+    tracking: Annotated[Tracking | None, typer.Option(help="Record the run there, too.")] = None,
 ) -> None:
     """Train as the bundle does. Further options name keys of its configuration: --max_epochs 30 --phantoms 0."""
     from near_monai.training import run_training
 
-    run_training(output, dataset_dir, list(config or []), context.args)
+    run_training(output, dataset_dir, list(config or []), context.args, tracking)
 
 
 @app.command()

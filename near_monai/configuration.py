@@ -14,7 +14,7 @@ from near_monai.io import write_json
 from near_monai.weights import CONFIG_NAME
 
 #: Keys that may differ between the parts of one run.
-FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir")
+FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir", "save_execute_config")
 
 
 def claim_folder(folder: str | Path) -> None:

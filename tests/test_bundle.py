@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from near_monai.codes import redraw
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.resources import bundle_dir
-from near_monai.training import run_training
+from near_monai.training import check_overlays, run_training
 from near_monai.weights import load_network
 
 CONFIGS = bundle_dir() / "configs"
@@ -145,6 +146,51 @@ def test_folder_of_another_run_is_refused(finished: Path) -> None:
     with pytest.raises(NearError, match=r"another configuration \(lr\)"):
         run_training(finished, "", [], arguments(TINY | {"lr": 0.1}))
     assert (finished / "config.json").read_bytes() == before
+
+
+OVERLAYS = [CONFIGS / f"{name}.json" for name in ("recipe", "organs", "heart", "multi_gpu_train")]
+
+
+@pytest.mark.parametrize("overlay", [*OVERLAYS, CONFIGS.parents[1] / "benchmarks" / "unet.json"], ids=lambda p: p.stem)
+def test_overlays_hold_no_key_that_means_nothing(overlay: Path) -> None:
+    files = [CONFIGS / "train.json", overlay]
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    check_overlays(files, parser)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"max_epoch": 3}, "max_epoch: the training configuration has no such key; did you mean max_epochs"),
+        ({"train#handlrs": []}, "train#handlrs: the training configuration has no such key"),
+        ({"hearts": 2, "phantoms": 3}, "hearts: the training configuration has no such key"),
+        ({"train#dataset#pionts": 3}, "unexpected keyword argument 'pionts'"),
+    ],
+)
+def test_misspelt_key_in_an_overlay_is_one_line(content: dict[str, Any], text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    with pytest.raises(NearError, match=re.escape(text)) as error:
+        run_training(tmp_path / "run", "", [tmp_path / "own.json"], arguments(TINY))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_tracking_without_mlflow_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("near_monai.training.find_spec", lambda name: None)
+    with pytest.raises(NearError, match=r"^--tracking mlflow: MLflow is not installed; pip install"):
+        run_training(tmp_path / "run", "", [], arguments(TINY), tracking="mlflow")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tracking_records_the_run_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    run_training(tmp_path / "run", "", [], [*arguments(TINY), "--experiment_name", "trees"], tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/run/mlruns.db")
+    (tracked,) = client.search_runs([client.get_experiment_by_name("trees").experiment_id])
+    assert {"train_loss", "full_grid_dice"} <= set(tracked.data.metrics)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    run_training(tmp_path / "run", "", [], [*arguments(TINY), "--experiment_name", "trees"], tracking="mlflow")
 
 
 def test_missing_data_set_is_one_line(tmp_path: Path) -> None:
