@@ -154,6 +154,20 @@ def prepare(
 
 
 @app.command()
+def surface(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Label file, folder, dataset.json or datalist.")],
+    output: Output,
+    label: LabelOption = "auto",
+    kind: Annotated[Literal["stl", "ply"], typer.Option("--format", help="Binary STL or PLY.")] = "stl",
+    quiet: Quiet = False,
+) -> None:
+    """Write closed surfaces of label maps, in mm of the world (RAS), with the volume of the label."""
+    from near_monai.surfaces import write_surfaces
+
+    typer.echo(f"{write_surfaces(source, output, _label(label), kind, quiet)} surfaces written to {output}")
+
+
+@app.command()
 def pack(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
     weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,

@@ -28,6 +28,7 @@ ROWS = (
     "fusion",
     "changes merging rules compose",
     "refinement whole files batch redraw fuse postprocessing",
+    "surfaces",
     "metrics",
     "evaluation",
     "prepare",
