@@ -168,6 +168,20 @@ def surface(
 
 
 @app.command()
+def dataset(
+    refined: Annotated[Path, typer.Argument(metavar="REFINED", help="Refined label maps.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="MSD or nnU-Net data set that they were made from.")
+    ],
+    output: Output,
+) -> None:
+    """Write a data set anew with its refined labels; what else it holds (images) is linked, not copied."""
+    from near_monai.exchange import exchange_labels
+
+    typer.echo(f"{exchange_labels(refined, source, output)} labels written to {output}")
+
+
+@app.command()
 def pack(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
     weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from near_monai.configuration import check_keys, keys_of, unknown_key
 from near_monai.errors import NearError
 from near_monai.resources import bundle_dir
 from near_monai.weights import DESCRIBES
@@ -48,7 +47,7 @@ def run_training(
         raise NearError("--tracking mlflow: MLflow is not installed; pip install near_monai[mlflow]")
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    check_overlays(files, parser)
+    check_keys(parser.get(), {*keys_of(ConfigParser.load_config_file(str(files[0]))), *DESCRIBES})
     override = parse_overrides(arguments, parser, TRACKING_KEYS if tracking else ())
     override |= {"output_dir": str(output), "dataset_dir": dataset_dir, "bundle_root": str(bundle_dir())}
     try:
@@ -67,32 +66,6 @@ def run_training(
         raise _cause(error) from error
 
 
-def check_overlays(files: Sequence[Path], parser: ConfigParser) -> None:
-    """Refuse keys that mean nothing: those of ``files[1:]`` that neither ``files[0]`` has nor anything refers to.
-
-    A new argument of a component is left to Python, which knows its names.
-
-    Raises:
-        NearError: there is one; the message names it and its file.
-    """
-    base = ConfigParser()
-    base.read_config(str(files[0]))
-    whole = json.dumps(parser.get(), default=str)
-    for file in files[1:]:
-        for key in (str(key).removeprefix("+") for key in ConfigParser.load_config_file(str(file))):
-            above = base.get(key.rpartition("#")[0]) if "#" in key else None
-            argument = isinstance(above, dict) and "_target_" in above
-            known = key in base or key in DESCRIBES or argument
-            if not known and not re.search(rf"[@%]{re.escape(key)}(?![\w])", whole):
-                raise NearError(f"{file}: {key}: {_unknown(key, base)}")
-
-
-def _unknown(key: str, parser: ConfigParser) -> str:
-    close = difflib.get_close_matches(key, [k for k in parser.get() if isinstance(k, str)], 1)
-    hint = f"did you mean {close[0]}?" if close else "see bundle/configs/train.json for the keys"
-    return f"the training configuration has no such key; {hint}"
-
-
 def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequence[str] = ()) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` to a mapping; values are read as YAML, so ``true`` and ``null`` mean it.
 
@@ -106,7 +79,7 @@ def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequen
         if not words[position].startswith("--") or position + 1 == len(words):
             raise NearError(f"{words[position]!r}: expected pairs --key value")
         if key not in parser and key not in more:
-            raise NearError(f"--{key}: {_unknown(key, parser)}")
+            raise unknown_key(key, keys_of(parser.get()), "--")
         if key in DOORS:
             raise NearError(f"--{key}: use {DOORS[key]} instead")
         found[key] = _value(key, words[position + 1])
