@@ -186,9 +186,9 @@ def pack(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
     weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,
 ) -> None:
-    """Pack a bundle to share, which runs with MONAI alone. No code, name or path of a training case goes in.
+    """Pack a bundle to share, which runs with this package or without it. Nothing of the training cases goes in.
 
-    The configurations of a bundle are programs: run only those of people whom you trust.
+    The configurations of a bundle, and its source, are programs: run only those of people whom you trust.
     """
     from near_monai.pack import pack as write_pack
 

@@ -2,7 +2,7 @@
 
 SimpleITK's exact linear-time transform (Maurer, Qi and Raghavan, IEEE PAMI 2003) is used because it is 2.5 times faster
 than ``scipy.ndimage.distance_transform_edt`` on one thread and gives the same distances. A packed bundle may run where
-there is neither: there numpy gives the same, ten times slower.
+there is neither: there numpy gives the same, some four times slower.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDA
 
 def _distance_within(target: NDArray[np.bool_], spacing: NDArray[np.float64], reach: float) -> NDArray[np.float32]:
     """:func:`_distance_to` by numpy: exact up to ``reach`` mm, infinite beyond, 0 inside ``target``."""
-    squared = np.where(target, 0.0, np.inf)
-    for axis, step in enumerate(spacing):
+    squared = np.where(target, np.float32(0), np.float32(np.inf))
+    for axis, step in enumerate(spacing.tolist()):
         before = np.moveaxis(squared, axis, 0)
         squared = squared.copy()
         after = np.moveaxis(squared, axis, 0)
         for shift in range(1, min(int(reach / step) + 1, len(before) - 1) + 1):
             np.minimum(after[shift:], before[:-shift] + (shift * step) ** 2, out=after[shift:])
             np.minimum(after[:-shift], before[shift:] + (shift * step) ** 2, out=after[:-shift])
-    return np.sqrt(squared).astype(np.float32)
+    return np.sqrt(squared)

@@ -41,7 +41,8 @@ def pack(path: str | Path, weights: str | Path | None = None) -> None:
             ``heart.pt`` (of several); ``None`` for the shipped weights.
 
     Raises:
-        NearError: ``path`` is there already or no ``.zip``, or the weights are unusable or hold codes of cases.
+        NearError: ``path`` is there already or no ``.zip``, the weights are unusable or hold codes of cases, or a
+            configuration of the bundle names a data set.
     """
     path = Path(path)
     if path.suffix != ".zip":
@@ -62,7 +63,10 @@ def _bundle_files() -> dict[str, bytes]:
     """The shipped bundle; its metadata do not ask for this package, which comes along."""
     root = bundle_dir()
     paths = [root / "LICENSE", *(root / "configs").iterdir(), *(root / "docs").iterdir()]
-    files = {str(path.relative_to(root)): path.read_bytes() for path in paths if path.is_file()}
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.is_file()}
+    for name, content in files.items():
+        if name.endswith(".json") and json.loads(content).get("dataset_dir"):
+            raise NearError(f"{root / name}: names a data set; make its dataset_dir empty, so that no path is shared")
     files |= {f"models/{name}": _weights_file(load_network(root / "models" / name, "cpu")[0]) for name in DESCRIBED}
     metadata = json.loads(files["configs/metadata.json"])
     metadata["required_packages_version"].pop("near_monai", None)

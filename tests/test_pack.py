@@ -1,6 +1,8 @@
 """A packed bundle: what is in it and what never is, and that it runs where only MONAI is installed."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +213,27 @@ def test_codes_of_patients_are_not_shared(tmp_path: Path) -> None:
     with pytest.raises(NearError, match="a code of every case"):
         pack(tmp_path / "x.zip", trained(tmp_path / "run", table, network))
     assert not (tmp_path / "x.zip").exists()
+
+
+def test_bundle_that_was_edited_to_name_a_data_set(
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(unpacked, tmp_path / "own")
+    content = json.loads((own / "configs" / "train.json").read_text())
+    (own / "configs" / "train.json").write_text(json.dumps(content | {"dataset_dir": "/clinic"}))
+    monkeypatch.setattr("near_monai.pack.bundle_dir", lambda: own)
+    with pytest.raises(NearError, match=r"train.json: names a data set"):
+        pack(tmp_path / "x.zip")
+
+
+@pytest.mark.slow
+def test_packed_source_packs_the_same_again(packed: Path, unpacked: Path, tmp_path: Path) -> None:
+    again = tmp_path / packed.name
+    command = [sys.executable, "-m", "near_monai", "pack", "-o", str(again)]
+    subprocess.run(command, check=True, cwd=unpacked, env=os.environ | {"PYTHONPATH": str(unpacked)}, timeout=120)
+    with ZipFile(packed) as one, ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+        assert all(one.read(name) == other.read(name) for name in one.namelist())
 
 
 def main_exit(*arguments: object) -> int:
