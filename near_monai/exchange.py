@@ -28,7 +28,8 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
         Number of cases.
 
     Raises:
-        NearError: there is no ``dataset.json``, a case has no refined label, or ``output`` is not new.
+        NearError: there is no ``dataset.json``, a case has no refined label, or ``output`` is not new
+            or lies in ``source``.
     """
     source = Path(os.path.normpath(source))  # as the paths of its cases are
     description = source / DESCRIPTION
@@ -38,6 +39,8 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     missing = [label.name for label in labels if not (refined / label.name).is_file()]
     if missing:
         raise NearError(f"{refined}: no refined label for {len(missing)} of {len(labels)} cases: {', '.join(missing)}")
+    if output.resolve().is_relative_to(source.resolve()):
+        raise NearError(f"{output}: lies in {source}, which it is to replace; give a folder beside it")
     claim_empty(output)
     places = {label: label.relative_to(source) for label in labels}
     for label, place in places.items():

@@ -71,7 +71,9 @@ def test_nothing_noisy_slips_in(
     assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "new") == 1
     assert "no refined label for 1 of 2 cases: b.nii.gz" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
-    assert run("dataset", old / "labelsTr", old, "-o", old) == 1
+    assert run("dataset", old / "labelsTr", old, "-o", tmp_path / "refined") == 1
     assert "not an empty folder" in capsys.readouterr().err
+    assert run("dataset", old / "labelsTr", old, "-o", old / "new") == 1
+    assert "which it is to replace" in capsys.readouterr().err
     assert run("dataset", old / "labelsTr", tmp_path / "refined", "-o", tmp_path / "new") == 1
     assert "holds no dataset.json" in capsys.readouterr().err
