@@ -5,13 +5,13 @@ The table is data (``anatomy.yaml``); another organ's table is a file of the sam
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from near_monai.errors import NearError
@@ -118,11 +118,10 @@ def load(path: str | Path) -> Anatomy:
     """
     path = Path(path)
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-        structures = tuple(_structure(row) for row in rows)
+        structures = tuple(_structure(row) for row in _rows(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise NearError(f"{path}: no anatomy table there ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         keys = [field.name for field in fields(Structure)]
         raise NearError(
             f"{path}: expected a YAML list of mappings with the keys {', '.join(keys[:4])} and, if wanted, "
@@ -141,6 +140,18 @@ def load(path: str | Path) -> Anatomy:
     if not structures:
         raise NearError(f"{path}: an empty table; expected at least one structure")
     return Anatomy(structures)
+
+
+def _rows(text: str) -> Any:
+    """What a table says. Every JSON is YAML; a packed bundle's table is JSON, which needs no library."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        import yaml
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _structure(row: dict[str, Any]) -> Structure:

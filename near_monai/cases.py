@@ -70,6 +70,17 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
     return sorted(cases, key=lambda case: case.name)
 
 
+def inference_items(dataset_dir: str) -> list[dict[str, str]]:
+    """Items to refine: `image` (path of a label map) and `name`, for every case of ``dataset_dir``.
+
+    Raises:
+        NearError: ``dataset_dir`` is empty or holds no label maps.
+    """
+    if not dataset_dir:
+        raise NearError("no labels to refine: give --dataset_dir (a folder, a dataset.json, a datalist or one file)")
+    return [{"image": str(case.label), "name": case.name} for case in find_cases(dataset_dir)]
+
+
 def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Path]]:
     """Pair predictions with truth by case name; two single files pair whatever they are called.
 

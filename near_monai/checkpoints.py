@@ -8,8 +8,6 @@ any moment leaves a whole one.
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 import math
 from pathlib import Path
@@ -18,48 +16,15 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from near_monai.errors import NearError
 from near_monai.handlers import key_metric
-from near_monai.io import write_json
-from near_monai.weights import CONFIG_NAME, load_state
+from near_monai.weights import load_state
 
 logger = logging.getLogger("near_monai")
-
-#: Keys that may differ between the parts of one run.
-FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir")
-
-
-def claim_folder(folder: str | Path) -> None:
-    """Write the configuration in force, overrides included, to ``folder``/config.json.
-
-    Called from a bundle configuration (``initialize``): no expression can name the whole configuration that it is part
-    of, so the parser that evaluates the call is looked up among the callers.
-
-    Raises:
-        NearError: the folder holds a run with another configuration.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
-        raise NearError("claim_folder was called outside a MONAI configuration; use it in 'initialize'")
-    config = json.loads(json.dumps(frame.f_locals["self"].get(), default=str))
-    path = Path(folder) / CONFIG_NAME
-    if path.is_file() and (Path(folder) / "latest.pt").is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
-        if keys:
-            raise NearError(
-                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another "
-                "output_dir, or delete that folder to start anew"
-            )
-    if idist.get_rank() == 0:
-        write_json(path, config)
 
 
 class Checkpoints:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
 Table = Annotated[Path | None, typer.Option(help="Anatomy table (YAML); the heart's if not given.")]
+Tracking = Literal["mlflow"]
 LabelOption = Annotated[str, typer.Option(help="Class to work on: a number, fg (everything above 0), or auto.")]
 
 
@@ -127,11 +128,12 @@ def train(
     output: Output,
     dataset_dir: Annotated[str, typer.Option(help="Your labels; generated trees alone if not given.")] = "",
     config: Annotated[list[Path] | None, typer.Option(help="Configuration laid over the bundle's train.json.")] = None,
+    tracking: Annotated[Tracking | None, typer.Option(help="Record the run there, too.")] = None,
 ) -> None:
     """Train as the bundle does. Further options name keys of its configuration: --max_epochs 30 --phantoms 0."""
     from near_monai.training import run_training
 
-    run_training(output, dataset_dir, list(config or []), context.args)
+    run_training(output, dataset_dir, list(config or []), context.args, tracking)
 
 
 @app.command()
@@ -177,6 +179,48 @@ def prepare(
     from near_monai.prepare import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
+
+
+@app.command()
+def surface(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Label file, folder, dataset.json or datalist.")],
+    output: Output,
+    label: LabelOption = "auto",
+    kind: Annotated[Literal["stl", "ply"], typer.Option("--format", help="Binary STL or PLY.")] = "stl",
+    quiet: Quiet = False,
+) -> None:
+    """Write closed surfaces of label maps, in mm of the world (RAS), with the volume of the label."""
+    from near_monai.surfaces import write_surfaces
+
+    typer.echo(f"{write_surfaces(source, output, _label(label), kind, quiet)} surfaces written to {output}")
+
+
+@app.command()
+def dataset(
+    refined: Annotated[Path, typer.Argument(metavar="REFINED", help="Refined label maps.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="MSD or nnU-Net data set that they were made from.")
+    ],
+    output: Output,
+) -> None:
+    """Write a data set anew with its refined labels; what else it holds (images) is linked, not copied."""
+    from near_monai.exchange import exchange_labels
+
+    typer.echo(f"{exchange_labels(refined, source, output)} labels written to {output}")
+
+
+@app.command()
+def pack(
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
+    weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,
+) -> None:
+    """Pack a bundle to share, which runs with this package or without it. Nothing of the training cases goes in.
+
+    The configurations of a bundle, and its source, are programs: run only those of people whom you trust.
+    """
+    from near_monai.pack import pack as write_pack
+
+    write_pack(output, weights)
 
 
 def _report(run: Path, quiet: bool) -> None:

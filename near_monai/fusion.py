@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import voxels_of
@@ -62,6 +61,8 @@ def spread_labels(
     original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid
 ) -> NDArray[np.uint8]:
     """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
+    from scipy.spatial import cKDTree  # the bundle's inference of one class does without
+
     fused = np.zeros(target.shape, np.uint8)
     old, new = voxels_of(original), voxels_of(refined)
     if len(old) and len(new):

@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 
 from near_monai.anatomy import HEART
-from near_monai.compose import compose
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
-from near_monai.repair import repair
+from near_monai.repair import need_cleaning_packages, repair
 from near_monai.transforms import ALL, AUTO, choose_label
-from near_monai.whole import repair_structures
 
 
 class RepairMaskd(MapTransform):
@@ -29,11 +27,18 @@ class RepairMaskd(MapTransform):
     Args:
         keys: probabilities, as :class:`near_monai.inference.NearInferer` gives them.
         label_key: the noisy mask that they belong to, same shape.
+        clean: also join torn-off pieces, and drop small ones that could not be joined.
+
+    Raises:
+        NearError: ``clean`` needs packages that are not installed.
     """
 
-    def __init__(self, keys: KeysCollection, label_key: str = "image") -> None:
+    def __init__(self, keys: KeysCollection, label_key: str = "image", clean: bool = True) -> None:
         super().__init__(keys)
+        if clean:
+            need_cleaning_packages()
         self.label_key = label_key
+        self.clean = clean
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Same shape and type; voxel sizes come from the MetaTensor."""
@@ -42,7 +47,7 @@ class RepairMaskd(MapTransform):
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
             grid = Grid.of(noisy.shape, spacing_of(probability.affine))
-            repaired = repair(noisy, probability[0].cpu().numpy(), grid)
+            repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean)
             out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
         return out
 
@@ -61,6 +66,9 @@ class ComposeStructuresd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """``(1, X, Y, Z)`` label maps; voxel sizes come from the MetaTensor."""
+        from near_monai.compose import compose  # half of the package; one class does without
+        from near_monai.whole import repair_structures
+
         out = dict(data)
         masks = out[self.label_key].cpu().numpy() > 0
         before = np.zeros(masks.shape[1:], np.uint8)
@@ -75,8 +83,10 @@ class ComposeStructuresd(MapTransform):
         return out
 
 
-class SaveRefinedd(MapTransform):
+class SaveRefinedd(SaveImaged):
     """Writes refined masks as label maps, with name, grid and header of the file that they came from.
+
+    A :class:`monai.transforms.SaveImaged`, so that who writes files himself can leave it out, as MONAI Label does.
 
     Args:
         keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of the source file, named by
@@ -86,7 +96,7 @@ class SaveRefinedd(MapTransform):
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO) -> None:
-        super().__init__(keys)
+        super().__init__(keys, output_dir=output_dir)
         self.output_dir = Path(output_dir)
         self.label = label
 

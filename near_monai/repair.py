@@ -8,21 +8,26 @@ change it (:class:`near_monai.anatomy.Trust`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import Structure, by_name
 from near_monai.boxes import box_of
-from near_monai.cleaning import LONG_MM, drop_specks
 from near_monai.coords import Grid
 from near_monai.errors import NearError
-from near_monai.reconnection import Bridge, reconnect
+
+if TYPE_CHECKING:
+    from near_monai.reconnection import Bridge
 
 #: What a label is taken for if nothing else is said.
 VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
+#: What joining and dropping pieces needs beyond MONAI, by the names of package and module.
+CLEANING_PACKAGES = {"scipy": "scipy", "scikit-image": "skimage"}
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,27 @@ def repair(
     decided = decide(mask, probability, margin, structure.threshold)
     if not clean:
         return Repaired(decided, np.zeros_like(mask), [], noise, margin)
+    from near_monai.cleaning import LONG_MM, drop_specks  # these need scipy and scikit-image, the rest does not
+    from near_monai.reconnection import reconnect
+
     bridge_mask, bridges = reconnect(decided, probability, grid) if structure.tubular else (np.zeros_like(mask), [])
     joined = decided | bridge_mask
     kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
     return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)
+
+
+def need_cleaning_packages() -> None:
+    """Say before any work is done what ``clean`` needs and is not here: a bundle may run without this package.
+
+    Raises:
+        NearError: scipy or scikit-image is not installed.
+    """
+    missing = [package for package, module in CLEANING_PACKAGES.items() if find_spec(module) is None]
+    if missing:
+        raise NearError(
+            f"joining and dropping pieces needs {' and '.join(missing)}: pip install {' '.join(missing)}, or give "
+            "--clean False for F alone"
+        )
 
 
 def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> float:

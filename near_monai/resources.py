@@ -8,13 +8,13 @@ from near_monai.errors import NearError
 
 
 def bundle_dir() -> Path:
-    """The MONAI Bundle (configs, shipped weights): inside the package in a wheel, beside it in a checkout.
+    """The MONAI Bundle (configs, shipped weights): in the package (wheel), beside it (checkout), around it (zip).
 
     Raises:
-        NearError: If it is in neither place.
+        NearError: If it is in none of these places.
     """
     package = Path(__file__).resolve().parent
-    for folder in (package / "bundle", package.parent / "bundle"):
-        if (folder / "configs").is_dir():
+    for folder in (package / "bundle", package.parent / "bundle", package.parent):
+        if (folder / "configs" / "metadata.json").is_file():
             return folder
-    raise NearError(f"no bundle in {package} or beside it; install near_monai again")
+    raise NearError(f"no bundle in {package}, beside or around it; install near_monai again")

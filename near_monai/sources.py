@@ -152,17 +152,6 @@ def pair_item(name: str, noisy: NDArray[np.uint8], truth: NDArray[np.uint8], gri
     return {"image": image, "label": label, "name": name}
 
 
-def inference_items(dataset_dir: str) -> list[dict[str, str]]:
-    """Items to refine: `image` (path of a label map) and `name`, for every case of ``dataset_dir``.
-
-    Raises:
-        NearError: ``dataset_dir`` is empty or holds no label maps.
-    """
-    if not dataset_dir:
-        raise NearError("no labels to refine: give --dataset_dir (a folder, a dataset.json, a datalist or one file)")
-    return [{"image": str(case.label), "name": case.name} for case in find_cases(dataset_dir)]
-
-
 def evaluation_items(dataset_dir: str, phantoms: int, seed: int, level: float | str) -> list[dict[str, Any]]:
     """Items to evaluate on: the cases of ``dataset_dir`` that have a truth, or generated trees if it is empty.
 

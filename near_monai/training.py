@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from near_monai.configuration import check_keys, keys_of, unknown_key
 from near_monai.errors import NearError
 from near_monai.resources import bundle_dir
+from near_monai.weights import DESCRIBES
 
+#: Keys that MONAI's tracking adds to the configuration.
+TRACKING_KEYS = ("tracking_uri", "experiment_name", "run_name")
 #: Keys of the configuration that have an option of their own.
 DOORS = {"output_dir": "-o", "dataset_dir": "--dataset-dir", "bundle_root": "the installed bundle"}
 
 
-def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], arguments: Sequence[str]) -> None:
+def run_training(
+    output: Path, dataset_dir: str, configs: Sequence[Path], arguments: Sequence[str], tracking: str | None = None
+) -> None:
     """Train with the bundle's configuration.
 
     Args:
@@ -26,6 +32,8 @@ def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], argume
         dataset_dir: the user's labels; empty for generated trees alone.
         configs: configurations (JSON, YAML) laid over ``train.json``, in order; a bare name is looked up in the bundle.
         arguments: overrides ``--key value`` for keys of that configuration, ``#`` between levels.
+        tracking: ``"mlflow"`` to record the run there as well: in ``mlruns.db`` and ``mlruns`` of ``output``, or where
+            ``--tracking_uri`` says.
 
     Raises:
         NearError: an unknown key or missing value, or whatever goes wrong while setting up.
@@ -35,9 +43,12 @@ def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], argume
     for file in files:
         if not file.is_file():
             raise NearError(f"{file}: no such configuration")
+    if tracking == "mlflow" and find_spec("mlflow") is None:
+        raise NearError("--tracking mlflow: MLflow is not installed; pip install near_monai[mlflow]")
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    override = parse_overrides(arguments, parser)
+    check_keys(parser.get(), {*keys_of(ConfigParser.load_config_file(str(files[0]))), *DESCRIBES})
+    override = parse_overrides(arguments, parser, TRACKING_KEYS if tracking else ())
     override |= {"output_dir": str(output), "dataset_dir": dataset_dir, "bundle_root": str(bundle_dir())}
     try:
         workflow = ConfigWorkflow(
@@ -45,6 +56,7 @@ def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], argume
             meta_file=str(folder / "metadata.json"),
             logging_file=str(folder / "logging.conf"),
             workflow_type="train",
+            tracking=tracking,
             **override,
         )
         workflow.initialize()
@@ -54,11 +66,11 @@ def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], argume
         raise _cause(error) from error
 
 
-def parse_overrides(arguments: Sequence[str], parser: ConfigParser) -> dict[str, Any]:
+def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequence[str] = ()) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` to a mapping; values are read as YAML, so ``true`` and ``null`` mean it.
 
     Raises:
-        NearError: a key that ``parser`` does not hold, or a key without a value.
+        NearError: a key that neither ``parser`` nor ``more`` holds, or a key without a value.
     """
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     found: dict[str, Any] = {}
@@ -66,10 +78,8 @@ def parse_overrides(arguments: Sequence[str], parser: ConfigParser) -> dict[str,
         key = words[position].removeprefix("--")
         if not words[position].startswith("--") or position + 1 == len(words):
             raise NearError(f"{words[position]!r}: expected pairs --key value")
-        if key not in parser:
-            close = difflib.get_close_matches(key, [k for k in parser.get() if isinstance(k, str)], 1)
-            hint = f"did you mean --{close[0]}?" if close else "see bundle/configs/train.json for the keys"
-            raise NearError(f"--{key}: the training configuration has no such key; {hint}")
+        if key not in parser and key not in more:
+            raise unknown_key(key, keys_of(parser.get()), "--")
         if key in DOORS:
             raise NearError(f"--{key}: use {DOORS[key]} instead")
         found[key] = _value(key, words[position + 1])
@@ -93,5 +103,7 @@ def _cause(error: BaseException) -> BaseException:
     while seen is not None:
         if isinstance(seen, NearError):
             return NearError(str(seen))
+        if isinstance(seen, TypeError) and "unexpected keyword argument" in str(seen):
+            return NearError(f"the configuration gives {seen}")
         seen = seen.__cause__ or seen.__context__
     return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -39,39 +40,64 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     """A trained network, ready for inference, and the working space that it was trained in.
 
     Args:
-        weights: flat state dict (``best.pt``); the ``config.json`` beside it describes the network, else the shipped
-            bundle does. A bare name that is no file here is looked up in the bundle, see :func:`shipped`; ``None`` is
-            its ``model.pt``.
+        weights: flat state dict (``best.pt``); the ``config.json`` beside it describes the network, else the bundle
+            that it lies in, else the shipped one. A bare name that is no file here is looked up in the shipped bundle,
+            see :func:`shipped`; ``None`` is its ``model.pt``.
         device: see :func:`pick_device`.
 
     Raises:
         NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
     """
-    path = shipped("model.pt") if weights is None else Path(weights)
-    if len(path.parts) == 1 and not path.is_file():
-        path = shipped(path.name)
-    configs = bundle_dir() / "configs"
-    beside = path.parent / CONFIG_NAME
-    config = beside if beside.is_file() else configs / "inference.json"
-    overlay = configs / f"{path.stem}.json"  # heart.pt is the network of heart.json
+    path = _path_of(weights)
     where = pick_device(device)
     state = read_state(path)
+    config, description = _description_of(path)
     try:
-        description = json.loads(config.read_text(encoding="utf-8"))
-        if path == shipped(path.name) and overlay.is_file():
-            laid_over = json.loads(overlay.read_text(encoding="utf-8"))
-            description |= {key: laid_over[key] for key in DESCRIBES if key in laid_over}
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
             description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
-        parser = ConfigParser(description)
+        parser = ConfigParser(dict(description))
         network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise NearError(
-            f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}"
-        ) from error
+        raise _not_described(config, path) from error
     fit_state(network, state, path)
     network.structures = tuple(description.get("structures", ()))
     return network.to(where).eval(), space
+
+
+def describe(weights: str | Path | None = None) -> dict[str, Any]:
+    """What says which network ``weights`` belong to, see :func:`load_network`: the values of :data:`DESCRIBES`.
+
+    Raises:
+        NearError: there is no such description.
+    """
+    return _description_of(_path_of(weights))[1]
+
+
+def _path_of(weights: str | Path | None) -> Path:
+    path = shipped("model.pt") if weights is None else Path(weights)
+    return path if len(path.parts) > 1 or path.is_file() else shipped(path.name)
+
+
+def _description_of(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The configuration file that describes the weights ``path``, and what it says of them."""
+    around = path.resolve().parent.parent / "configs"
+    configs = around if (around / "inference.json").is_file() else bundle_dir() / "configs"
+    config, overlay = path.parent / CONFIG_NAME, configs / f"{path.stem}.json"  # heart.pt is the network of heart.json
+    try:
+        if config.is_file():
+            found = json.loads(config.read_text(encoding="utf-8"))
+        else:
+            config = configs / "inference.json"
+            found = json.loads(config.read_text(encoding="utf-8"))
+            if configs == around and overlay.is_file():
+                found |= json.loads(overlay.read_text(encoding="utf-8"))
+        return config, {key: found[key] for key in DESCRIBES if key in found}
+    except (ValueError, TypeError, OSError) as error:
+        raise _not_described(config, path) from error
+
+
+def _not_described(config: Path, path: Path) -> NearError:
+    return NearError(f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}")
 
 
 def shipped(name: str) -> Path:
@@ -96,6 +122,8 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """
     if not Path(path).is_file():
         raise NearError(f"{path}: no such weights file")
+    if Path(path).suffix == ".zip":
+        raise NearError(f"{path}: is a packed bundle; unzip it and give the file in its folder models")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from KeyError to UnpicklingError on a damaged file

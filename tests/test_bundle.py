@@ -1,7 +1,9 @@
 """The bundle: complete, consistent, and trained, resumed, run and scored through MONAI's own door."""
 
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +19,16 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY
 from near_monai.checkpoints import Checkpoints
+from near_monai.cli import refine
 from near_monai.codes import redraw
+from near_monai.configuration import check_keys, keys_of
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.heart_sources import organ_training_cases
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
 from near_monai.training import run_training
-from near_monai.weights import load_network
+from near_monai.weights import DESCRIBES, load_network
 
 CONFIGS = bundle_dir() / "configs"
 pytestmark = pytest.mark.filterwarnings(
@@ -149,6 +153,69 @@ def test_folder_of_another_run_is_refused(finished: Path) -> None:
     assert (finished / "config.json").read_bytes() == before
 
 
+OVERLAYS = [CONFIGS / f"{name}.json" for name in ("recipe", "organs", "heart", "multi_gpu_train")]
+
+
+@pytest.mark.parametrize("overlay", [*OVERLAYS, CONFIGS.parents[1] / "benchmarks" / "unet.json"], ids=lambda p: p.stem)
+def test_overlays_hold_no_key_that_means_nothing(overlay: Path) -> None:
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.json"), str(overlay)])
+    check_keys(parser.get(), {*keys_of(config("train")), *DESCRIBES})
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"max_epoch": 3}, "max_epoch: the configuration has no such key; did you mean max_epochs"),
+        ({"train#handlrs": []}, "train#handlrs: the configuration has no such key; did you mean train#handlers"),
+        ({"hearts": 2, "phantoms": 3}, "hearts: the configuration has no such key"),
+        ({"train#dataset#pionts": 3}, "unexpected keyword argument 'pionts'"),
+    ],
+)
+def test_misspelt_key_in_an_overlay_is_one_line(content: dict[str, Any], text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    with pytest.raises(NearError, match=re.escape(text)) as error:
+        run_training(tmp_path / "run", "", [tmp_path / "own.json"], arguments(TINY))
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("run_id", "name"), [("inference", "inference"), ("evaluating", "evaluate"), ("training", "train")]
+)
+def test_misspelt_option_of_monai_s_own_command_is_an_error(
+    run_id: str, name: str, labels: Path, tmp_path: Path
+) -> None:
+    """MONAI itself would pass over it in silence."""
+    with pytest.raises(RuntimeError) as error:
+        run_bundle(run_id, name, labels, tmp_path / "out", lable=9)
+    assert "lable: the configuration has no such key; did you mean label?" in str(error.value.__cause__)
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_doors_share_their_options() -> None:
+    shared = {"output": "output_dir", "label": "label", "weights": "weights", "device": "device", "no_clean": "clean"}
+    assert set(shared) <= set(inspect.signature(refine).parameters)
+    assert set(shared.values()) <= set(config("inference")) & set(config("evaluate"))
+
+
+def test_tracking_without_mlflow_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("near_monai.training.find_spec", lambda name: None)
+    with pytest.raises(NearError, match=r"^--tracking mlflow: MLflow is not installed; pip install"):
+        run_training(tmp_path / "run", "", [], arguments(TINY), tracking="mlflow")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tracking_records_the_run_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    run_training(tmp_path / "run", "", [], [*arguments(TINY), "--experiment_name", "trees"], tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/run/mlruns.db")
+    (tracked,) = client.search_runs([client.get_experiment_by_name("trees").experiment_id])
+    assert {"train_loss", "full_grid_dice"} <= set(tracked.data.metrics)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    run_training(tmp_path / "run", "", [], [*arguments(TINY), "--experiment_name", "trees"], tracking="mlflow")
+
+
 def test_missing_data_set_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(NearError, match=r"^nowhere: no such file or folder$"):
         run_training(tmp_path, "nowhere", [], arguments(TINY))
@@ -190,7 +257,7 @@ def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Pat
     assert affine.shape == (4, 4)
 
 
-def run_bundle(run_id: str, names: str, labels: Path, output: Path) -> None:
+def run_bundle(run_id: str, names: str, labels: Path, output: Path, **more: Any) -> None:
     run(
         run_id=run_id,
         config_file=[str(CONFIGS / f"{name}.json") for name in names.split()],
@@ -198,6 +265,7 @@ def run_bundle(run_id: str, names: str, labels: Path, output: Path) -> None:
         dataset_dir=str(labels),
         output_dir=str(output),
         device="$torch.device('cpu')",
+        **more,
     )
 
 

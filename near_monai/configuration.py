@@ -1,0 +1,87 @@
+"""The configuration in force: what a run of the bundle was told, file and overrides together, kept with its results.
+
+MONAI takes any key and says nothing. Here a key is refused that the shipped configurations do not have and that nothing
+refers to: it would change nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from monai.bundle import ConfigParser
+
+from near_monai.errors import NearError
+from near_monai.io import write_json
+from near_monai.resources import bundle_dir
+from near_monai.weights import CONFIG_NAME
+
+#: Keys that may differ between the parts of one run.
+FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir", "save_execute_config")
+
+
+def claim_folder(folder: str | Path) -> None:
+    """Check the configuration in force, overrides included, and write it to ``folder``/config.json.
+
+    Called from a bundle configuration: no expression can name the whole configuration that it is part of, so the
+    parser that evaluates the call is looked up among the callers.
+
+    Raises:
+        NearError: the folder holds a run with another configuration, or a key means nothing, see :func:`check_keys`.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    if frame is None:
+        raise NearError("claim_folder was called outside a MONAI configuration; use it in the steps of a run")
+    config = json.loads(json.dumps(frame.f_locals["self"].get(), default=str))
+    shipped = (bundle_dir() / "configs").glob("*.json")
+    check_keys(config, {key for file in shipped for key in keys_of(ConfigParser.load_config_file(str(file)))})
+    path = Path(folder) / CONFIG_NAME
+    if path.is_file() and any(path.parent.glob("*.pt")):  # it says what those weights are
+        before = json.loads(path.read_text(encoding="utf-8"))
+        keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
+        if keys:
+            raise NearError(
+                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another "
+                "output_dir, or delete that folder to start anew"
+            )
+    if idist.get_rank() == 0:
+        write_json(path, config)
+
+
+def check_keys(config: dict[str, Any], known: set[str]) -> None:
+    """Refuse keys that are not ``known`` and that nothing in ``config`` refers to.
+
+    The arguments of components are left to Python, which knows their names.
+
+    Raises:
+        NearError: there is one; the message names it.
+    """
+    text = json.dumps(config, default=str)
+    for key in keys_of(config):
+        if key not in known and not re.search(rf"[@%]{re.escape(key)}(?!\w)", text):
+            raise unknown_key(key, known)
+
+
+def unknown_key(key: str, known: Iterable[str], dashes: str = "") -> NearError:
+    """The error for a ``key`` that is not among ``known``."""
+    close = difflib.get_close_matches(key, [*known], 1)
+    hint = f"did you mean {dashes}{close[0]}?" if close else "see bundle/configs for the keys"
+    return NearError(f"{dashes}{key}: the configuration has no such key; {hint}")
+
+
+def keys_of(config: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Keys of a configuration, ``#`` between levels, down to its components; MONAI's own (``_meta_``) left out."""
+    for key, value in config.items():
+        if not key.startswith("_"):
+            name = above + key.removeprefix("+")
+            yield name
+            if isinstance(value, dict) and "_target_" not in value:
+                yield from keys_of(value, f"{name}#")

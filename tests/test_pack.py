@@ -1,0 +1,252 @@
+"""A packed bundle: what is in it and what never is, and that it runs where only MONAI is installed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, create_workflow, load
+from monai.transforms import SaveImaged
+from numpy.typing import NDArray
+
+from near_monai.batch import refine_files
+from near_monai.cli import main
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.field import OccupancyField
+from near_monai.files import Options
+from near_monai.inference import NearInferer
+from near_monai.network import NearNetwork
+from near_monai.pack import pack
+from near_monai.resources import bundle_dir
+from near_monai.table import CodeTable
+from near_monai.weights import load_network
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:parsing config_file:UserWarning")
+
+#: Run before anything else, this leaves Python with what torch, MONAI, nibabel and ignite need, and no near_monai.
+BARE = """
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+ABSENT = {"scipy", "skimage", "SimpleITK", "itk", "yaml", "typer", "tqdm", "tensorboard", "matplotlib", "near_monai"}
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        found = super().find_spec(name, path, target)
+        packed = found is not None and "coronary_near" in str(found.origin)
+        return found if packed or name.partition(".")[0] not in ABSENT else None
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+from monai.bundle import run
+run("inference", config_file=sys.argv[1] + "/configs/inference.json", bundle_root=sys.argv[1],
+    dataset_dir=sys.argv[2], output_dir=sys.argv[3], clean=sys.argv[4] == "clean", device="$torch.device('cpu')")
+"""
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("share") / "coronary_near.zip"
+    pack(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with ZipFile(packed) as archive:
+        archive.extractall(folder)
+    return folder / "coronary_near"
+
+
+@pytest.fixture
+def label(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    path = tmp_path / "vessel.nii.gz"
+    nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), np.diag([*vessel_grid.spacing, 1.0])), path)
+    return path
+
+
+def voxels(path: Path) -> NDArray[Any]:
+    return np.asarray(nib.nifti1.load(path).dataobj)
+
+
+def test_same_input_same_bytes_and_nothing_else_in_it(packed: Path, tmp_path: Path) -> None:
+    pack(tmp_path / packed.name)
+    assert (tmp_path / packed.name).read_bytes() == packed.read_bytes()
+    with ZipFile(packed) as archive:
+        names = {tuple(name.split("/")) for name in archive.namelist()}
+        metadata = json.loads(archive.read("coronary_near/configs/metadata.json"))
+    assert {name[:2] for name in names} == {
+        ("coronary_near", part) for part in ("LICENSE", "configs", "docs", "models", "near_monai")
+    }
+    assert {name[2] for name in names if name[1] == "models"} == {"model.pt", "heart.pt", "organs.pt"}
+    assert {Path(name[-1]).suffix for name in names if name[1] == "near_monai"} == {".py", ".yaml"}
+    shipped = json.loads((bundle_dir() / "configs" / "metadata.json").read_text())  # tests/test_bundle.py verifies it
+    del shipped["required_packages_version"]["near_monai"]
+    assert metadata == shipped
+
+
+def bare(bundle: Path, label: Path, output: Path, clean: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BARE, str(bundle), str(label), str(output), clean]
+    return subprocess.run(command, cwd=output.parent, capture_output=True, text=True, timeout=240)
+
+
+def test_runs_with_monai_alone_from_another_folder(unpacked: Path, label: Path, tmp_path: Path) -> None:
+    done = bare(unpacked, label, tmp_path / "bare", "alone")
+    assert done.returncode == 0, done.stderr[-2000:]
+    refine_files(label, tmp_path / "full", Options(device="cpu", clean=False), quiet=True)
+    one, other = voxels(tmp_path / "bare" / label.name), voxels(tmp_path / "full" / label.name)
+    assert one.any()
+    np.testing.assert_array_equal(one, other)
+
+
+def test_what_needs_more_than_monai_says_so(unpacked: Path, label: Path, tmp_path: Path) -> None:
+    done = bare(unpacked, label, tmp_path / "bare", "clean")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "NearError: " in line]
+    assert len(lines) == 1
+    assert "needs scipy and scikit-image: pip install scipy scikit-image, or give --clean False" in lines[0]
+    assert not (tmp_path / "bare" / label.name).exists()
+
+
+def test_loads_through_monai_wherever_one_stands(
+    unpacked: Path, label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    shipped = load_network(None, "cpu")[0].state_dict()
+    for kind in ("train", "inference"):
+        network = load(unpacked.name, bundle_dir=str(unpacked.parent), workflow_type=kind, device="cpu")
+        assert isinstance(network, NearNetwork)
+        torch.testing.assert_close(network.state_dict(), shipped, rtol=0, atol=0)
+    workflow = create_workflow(
+        config_file=str(unpacked / "configs" / "inference.json"),
+        workflow_type="infer",
+        logging_file=False,
+        bundle_root=str(unpacked),
+        dataset_dir=str(label),
+        output_dir=str(tmp_path / "out"),
+    )
+    assert set(tmp_path.iterdir()) == before  # until it is run, nothing is written
+    workflow.run()
+    assert voxels(tmp_path / "out" / label.name).any()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dataset_dir"] == str(label)
+
+
+def test_what_monai_label_reads(unpacked: Path) -> None:
+    """Its ``BundleInferTask`` reads these keys of ``inference.json`` and ``metadata.json``, and starts no run."""
+    parser = ConfigParser()
+    parser.read_config(str(unpacked / "configs" / "inference.json"))
+    parser.config.update({"bundle_root": str(unpacked), "device": "cpu"})
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(unpacked / "models" / "model.pt", weights_only=True))
+    before, after = (parser.get_parsed_content(key).transforms for key in ("preprocessing", "postprocessing"))
+    assert isinstance(parser.get_parsed_content("inferer"), NearInferer)
+    assert isinstance(after[-1], SaveImaged)  # it leaves these out, and writes itself
+    formats = json.loads((unpacked / "configs" / "metadata.json").read_text())["network_data_format"]
+    (image, shape), (pred, channels) = (next(iter(formats[key].items())) for key in ("inputs", "outputs"))
+    assert (image, pred) == ("image", "pred")
+    assert all(image in step.keys for step in before) and all(pred in step.keys for step in after)
+    assert len(shape["spatial_shape"]) == 3
+    assert channels["channel_def"] == {"0": "background", "1": "coronary"}
+
+
+def test_monai_label_infers(unpacked: Path, label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = pytest.importorskip("monailabel.tasks.infer.bundle", exc_type=ImportError)
+    monkeypatch.chdir(tmp_path)
+    task = tasks.BundleInferTask(str(unpacked), {"preload": "false"})
+    assert task.is_valid()
+    result, _ = task({"image": str(label), "device": "cpu", "result_extension": ".nii.gz"})
+    refine_files(label, tmp_path / "full", Options(device="cpu"), quiet=True)
+    np.testing.assert_array_equal(voxels(Path(result)) > 0, voxels(tmp_path / "full" / label.name) > 0)
+
+
+def trained(folder: Path, source: dict[str, Any], network: NearNetwork) -> Path:
+    """What a run leaves behind."""
+    folder.mkdir()
+    field = {"_target_": "near_monai.field.OccupancyField", "hidden": [8]}
+    if "cases" in source:
+        field |= {"code_channels": [4], "level_channels": [4], "stem": 4}
+    definition = {"_target_": "near_monai.network.NearNetwork", "source": source, "field": field}
+    space = {"_target_": "near_monai.space.WorkingSpace", "spacing": 0.6}
+    config = {"network_def": definition, "space": space, "dataset_dir": "/clinic/patient_007", "output_dir": "/clinic"}
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(network.state_dict(), folder / "best.pt")
+    torch.save({"case": "patient_007"}, folder / "latest.pt")
+    return folder / "best.pt"
+
+
+def test_own_weights_go_in_and_whose_they_were_does_not(tmp_path: Path) -> None:
+    shipped, _ = load_network(None, "cpu")
+    own = NearNetwork(shipped.source, OccupancyField(hidden=[8]))
+    weights = trained(tmp_path / "run", {"_target_": "near_monai.encoder.CodeEncoder"}, own)
+    assert main_exit("pack", "-o", tmp_path / "mine.zip", "--weights", weights) == 0
+    with ZipFile(tmp_path / "mine.zip") as archive:
+        archive.extractall(tmp_path)
+        for name in archive.namelist():
+            assert b"patient_007" not in archive.read(name) and b"/clinic" not in archive.read(name), name
+    state = torch.load(tmp_path / "mine" / "models" / "model.pt", weights_only=True)
+    torch.testing.assert_close(state, dict(own.state_dict()), rtol=0, atol=0)
+    for name in ("train", "inference", "evaluate"):
+        content = json.loads((tmp_path / "mine" / "configs" / f"{name}.json").read_text())
+        assert content["network_def"]["field"]["hidden"] == [8]
+        assert content["space"]["spacing"] == 0.6
+    network, space = load_network(tmp_path / "mine" / "models" / "model.pt", "cpu")
+    assert network.field.mlp.last.in_features == 8
+    assert space.spacing == 0.6
+    assert load_network(tmp_path / "mine" / "models" / "heart.pt", "cpu")[0].field.heads == 10
+
+
+def test_codes_of_patients_are_not_shared(tmp_path: Path) -> None:
+    network = NearNetwork(CodeTable(3, 4), OccupancyField((4,), (4,), 4, (8,)))
+    table = {"_target_": "near_monai.table.CodeTable", "cases": 3, "channels": 4}
+    with pytest.raises(NearError, match="a code of every case"):
+        pack(tmp_path / "x.zip", trained(tmp_path / "run", table, network))
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_bundle_that_was_edited_to_name_a_data_set(
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(unpacked, tmp_path / "own")
+    content = json.loads((own / "configs" / "train.json").read_text())
+    (own / "configs" / "train.json").write_text(json.dumps(content | {"dataset_dir": "/clinic"}))
+    monkeypatch.setattr("near_monai.pack.bundle_dir", lambda: own)
+    with pytest.raises(NearError, match=r"train.json: names a data set"):
+        pack(tmp_path / "x.zip")
+
+
+@pytest.mark.slow
+def test_packed_source_packs_the_same_again(packed: Path, unpacked: Path, tmp_path: Path) -> None:
+    again = tmp_path / packed.name
+    command = [sys.executable, "-m", "near_monai", "pack", "-o", str(again)]
+    subprocess.run(command, check=True, cwd=unpacked, env=os.environ | {"PYTHONPATH": str(unpacked)}, timeout=120)
+    with ZipFile(packed) as one, ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+        assert all(one.read(name) == other.read(name) for name in one.namelist())
+
+
+def main_exit(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return int(end.value.code or 0)
+
+
+def test_wrong_names_are_one_line(
+    packed: Path, label: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main_exit("pack", "-o", packed) == 1
+    assert main_exit("pack", "-o", tmp_path / "bundle") == 1
+    assert main_exit("refine", label, "-o", tmp_path / "out", "--weights", packed) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [any(text in line for text in ("there already", "ends in .zip", "unzip it")) for line in lines] == [True] * 3
