@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from near_monai.space import WorkingSpace
 CONFIG_NAME = "config.json"
 #: Its keys that say what the weights are.
 DESCRIBES = ("network_def", "space", "structures")
+#: Packages whose classes a description may name.
+HOMES = ("near_monai", "benchmarks")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -55,8 +59,11 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     try:
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
             description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
+        _check_harmless(description, config)
         parser = ConfigParser(dict(description))
         network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
+    except NearError:
+        raise
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _not_described(config, path) from error
     fit_state(network, state, path)
@@ -71,6 +78,31 @@ def describe(weights: str | Path | None = None) -> dict[str, Any]:
         NearError: there is no such description.
     """
     return _description_of(_path_of(weights))[1]
+
+
+def _check_harmless(description: object, config: Path) -> None:
+    """Refuse whatever could run foreign code: weights come from other people, with the file that describes them."""
+    if isinstance(description, Mapping):
+        target = description.get("_target_")
+        if target is not None and not _is_own_class(target):
+            raise NearError(f"{config}: names {target!r}, which is no class of near_monai; it is not run")
+    if isinstance(description, str) and description.startswith(("$", "@", "%")):
+        raise NearError(f"{config}: holds the expression {description!r}; expected plain values, it is not run")
+    if isinstance(description, Mapping | list):
+        for value in description.values() if isinstance(description, Mapping) else description:
+            _check_harmless(value, config)
+
+
+def _is_own_class(target: object) -> bool:
+    """Is ``target`` the name of a class that is defined in a module of ours? Their imports do not count."""
+    module, _, name = str(target).rpartition(".")
+    if module.split(".")[0] not in HOMES:
+        return False
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__ == module
 
 
 def _path_of(weights: str | Path | None) -> Path:

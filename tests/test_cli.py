@@ -15,6 +15,7 @@ from near_monai.cli import main
 from near_monai.coords import Grid
 from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.repair import decide
+from near_monai.weights import describe, shipped
 
 AORTA = by_name("aorta").index
 
@@ -252,6 +253,37 @@ def test_damaged_and_foreign_weights_are_refused(
     assert run("refine", folder, "-o", tmp_path / "out", "--weights", tmp_path / "w.pt", "--quiet") == 1
     assert "damaged" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "text"),
+    [
+        ("source", {"_target_": "os.system", "command": "touch ran"}, "no class of near_monai"),
+        ("source", {"_target_": "near_monai.storage.shutil.rmtree", "path": "."}, "no class of near_monai"),
+        ("source", {"_target_": "near_monai.weights.load_network"}, "no class of near_monai"),
+        ("field", {"_target_": "near_monai.field.OccupancyField", "hidden": "$open('ran', 'w')"}, "expression"),
+        ("field", "@network_def#source", "expression"),
+    ],
+)
+def test_foreign_weights_cannot_run_anything(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    value: object,
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "foreign" / "best.pt"
+    weights.parent.mkdir()
+    weights.write_bytes(shipped("model.pt").read_bytes())
+    config = describe()
+    config["network_def"][part] = value
+    (weights.parent / "config.json").write_text(json.dumps(config))
+    assert run("refine", folder, "-o", "out", "--weights", weights, "--quiet") == 1
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
 def test_phantoms_are_a_data_set_and_evaluate_scores_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def understand_bundle(words: list[str]) -> None:
     options = dict(zip(rest[-2::-2], rest[::-2], strict=False))
     files = options["--config_file"].strip("[]").replace("'", "").split(",")
     parser = ConfigParser()
-    parser.read_config([str(ROOT / file) for file in files])
+    parser.read_config([str(ROOT / file.replace("coronary_near/", "bundle/")) for file in files])  # packed, or not
     if action == "run":
         assert rest[0] in parser
         assert all(key.removeprefix("--") in parser for key in options if key != "--config_file")

@@ -147,7 +147,7 @@ def test_what_monai_label_reads(unpacked: Path) -> None:
     """Its ``BundleInferTask`` reads these keys of ``inference.json`` and ``metadata.json``, and starts no run."""
     parser = ConfigParser()
     parser.read_config(str(unpacked / "configs" / "inference.json"))
-    parser.config.update({"bundle_root": str(unpacked), "device": "cpu"})
+    parser["bundle_root"], parser["device"] = str(unpacked), "cpu"
     network = parser.get_parsed_content("network_def")
     network.load_state_dict(torch.load(unpacked / "models" / "model.pt", weights_only=True))
     before, after = (parser.get_parsed_content(key).transforms for key in ("preprocessing", "postprocessing"))
@@ -174,7 +174,7 @@ def test_monai_label_infers(unpacked: Path, label: Path, tmp_path: Path, monkeyp
 def trained(folder: Path, source: dict[str, Any], network: NearNetwork) -> Path:
     """What a run leaves behind."""
     folder.mkdir()
-    field = {"_target_": "near_monai.field.OccupancyField", "hidden": [8]}
+    field: dict[str, Any] = {"_target_": "near_monai.field.OccupancyField", "hidden": [8]}
     if "cases" in source:
         field |= {"code_channels": [4], "level_channels": [4], "stem": 4}
     definition = {"_target_": "near_monai.network.NearNetwork", "source": source, "field": field}

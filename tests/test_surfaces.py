@@ -27,7 +27,7 @@ def ball(radius: float, spacing: tuple[float, float, float]) -> tuple[NDArray[np
     """A ball and its centre in voxels."""
     shape = [int(2 * (radius + 1) / s) + 2 for s in spacing]
     centre = (np.array(shape) - 1) / 2 + 0.2
-    offsets = (np.stack(np.indices(shape), -1) - centre) * spacing
+    offsets = (np.moveaxis(np.indices(shape), 0, -1) - centre) * spacing
     return np.linalg.norm(offsets, axis=-1) < radius, centre
 
 
