@@ -23,11 +23,11 @@ from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.errors import NearError
 from near_monai.files import Options, forget, refine_all_classes, refine_one_class
-from near_monai.io import fingerprint
 from near_monai.network import NearNetwork
 from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
 from near_monai.repair import VESSEL
 from near_monai.space import WorkingSpace
+from near_monai.storage import fingerprint
 from near_monai.transforms import ALL
 from near_monai.version import __version__
 from near_monai.weights import load_network, pick_device, shipped

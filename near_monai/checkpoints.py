@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from near_monai.errors import NearError
 from near_monai.handlers import key_metric
-from near_monai.io import write_json
+from near_monai.storage import replacing, write_json
 from near_monai.weights import CONFIG_NAME, load_state
 
 logger = logging.getLogger("near_monai")
@@ -144,10 +144,8 @@ class Checkpoints:
 def write_state(path: Path, state: Any) -> None:
     """Write weights or a state from the first process, complete or not at all."""
     if idist.get_rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
 
 def start_from(network: nn.Module, weights: str) -> None:

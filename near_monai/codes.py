@@ -16,8 +16,8 @@ from near_monai.coords import Grid
 from near_monai.datasets import TrainingCase
 from near_monai.errors import NearError
 from near_monai.inference import CaseCode, decode_all, table_code
-from near_monai.io import replacing
 from near_monai.network import NearNetwork
+from near_monai.storage import replacing
 from near_monai.weights import load_network
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import fingerprint, replacing
+from near_monai.storage import fingerprint, replacing
 
 #: Voxels per side of a block.
 SIDE = 8

@@ -1,4 +1,4 @@
-"""Files: label maps in and out on the same grid, JSON and text, every write atomic.
+"""Label maps in and out on the same grid.
 
 NIfTI goes through nibabel, NRRD and MetaImage through ITK. Whatever the format, arrays are in file axis order and
 affines in RAS world mm (the convention of nibabel): ITK counts in LPS and its arrays come reversed, which is undone
@@ -8,14 +8,10 @@ here and nowhere else.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -24,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
+from near_monai.storage import last_line, replacing
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
@@ -140,81 +137,6 @@ def write_volume(path: str | Path, array: NDArray[Any], like: LabelMap, affine: 
     _write(Path(path), np.asarray(array, np.float32), like, affine, {})
 
 
-def claim_empty(folder: Path) -> None:
-    """Refuse a target folder that holds anything.
-
-    Raises:
-        NearError: ``folder`` is a file, or not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
-
-
-def fingerprint(path: Path, settings: object) -> str:
-    """16 hexadecimal digits that change with the path, size or time of a file, or with ``settings`` (as JSON)."""
-    try:
-        state = path.stat()
-        size, changed = state.st_size, state.st_mtime_ns
-    except OSError:  # it is gone: a state like any other
-        size = changed = 0
-    text = json.dumps([to_json(settings), str(path.resolve()), size, changed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it, if they are not there.
-
-    Raises:
-        NearError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NearError(f"{folder}: cannot be made ({error.strerror})") from error
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
-    with replacing(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | Path, obj: object) -> None:
-    """Write :func:`to_json` of ``obj`` as :func:`write_text` does."""
-    write_text(path, json.dumps(to_json(obj), indent=2, allow_nan=False) + "\n")
-
-
-def to_json(obj: object) -> object:
-    """``obj`` in types that strict JSON has: NaN and infinity become null; numpy values and paths convert."""
-    if isinstance(obj, dict):
-        return {str(key): to_json(value) for key, value in obj.items()}
-    if isinstance(obj, np.ndarray | np.generic):
-        return to_json(obj.tolist())
-    if isinstance(obj, list | tuple):
-        return [to_json(value) for value in obj]
-    if isinstance(obj, Path):
-        return str(obj)
-    return None if isinstance(obj, float) and not np.isfinite(obj) else obj
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path of the same name in a hidden folder beside ``path``; what is written there is moved into place."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".near-", dir=path.parent) as folder:
-            yield Path(folder) / path.name
-            for part in sorted(Path(folder).iterdir(), key=lambda p: p.name == path.name):  # .raw before its .mhd
-                part.replace(path.parent / part.name)
-    except (OSError, RuntimeError) as error:  # ITK raises RuntimeError
-        raise NearError(f"{path}: cannot be written ({_last_line(error)})") from error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
-
-
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header | dict[str, str]]:
     if not path.is_file():
         raise NearError(f"{path}: no such file")
@@ -244,7 +166,7 @@ def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nift
     except NearError:
         raise
     except READ_ERRORS + HEADER_ERRORS as error:
-        raise NearError(f"{path}: damaged or not NIfTI ({_last_line(error)}); copy or export it again") from error
+        raise NearError(f"{path}: damaged or not NIfTI ({last_line(error)}); copy or export it again") from error
     return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
 
 
@@ -262,7 +184,7 @@ def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, 
             raise NearError(f"{path}: {reader.GetNumberOfComponents()} numbers per voxel; expected one")
         image = itk.imread(str(path), itk.F)  # not every integer type is wrapped, and 0..255 are exact in float32
     except RuntimeError as error:
-        raise NearError(f"{path}: damaged or not an image ({_last_line(error)}); copy or export it again") from error
+        raise NearError(f"{path}: damaged or not an image ({last_line(error)}); copy or export it again") from error
     lps = np.eye(4)
     lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()

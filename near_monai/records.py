@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import fingerprint, make_folder, to_json, write_json
+from near_monai.storage import fingerprint, make_folder, to_json, write_json
 
 RUN_FILE, RECORD_FOLDER = "run.json", ".records"
 DONE, FAILED = "done", "failed"
