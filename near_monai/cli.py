@@ -175,11 +175,17 @@ def _whole_number(text: str, option: str, low: int, high: int) -> int:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: 0 success, 1 failure (one line on stderr), 2 wrong usage."""
+    """Entry point: 0 success, 1 failure (one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("near_monai").setLevel(logging.INFO)
     try:
         app(args=arguments, prog_name="near-monai")
     except NearError as error:
         print(f"near-monai: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:  # nobody's traceback: python -X dev -m near_monai shows it
+        if sys.flags.dev_mode:
+            raise
+        message = str(error).strip().splitlines() or ["out of memory" if isinstance(error, MemoryError) else ""]
+        print(f"near-monai: {type(error).__name__}: {message[0]}", file=sys.stderr)
         raise SystemExit(1) from None

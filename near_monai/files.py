@@ -191,6 +191,11 @@ def refine_all_classes(
     }
 
 
+def folders(output: Path) -> tuple[Path, ...]:
+    """Every folder that refinement into ``output`` writes to."""
+    return output, *(output / name for name in (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER))
+
+
 def forget(case: Case, output: Path) -> None:
     """Remove what an earlier run left of a case beside its label map: it would not belong to the new one."""
     for name in (

@@ -7,6 +7,7 @@ of a record does not grow with the number of cases, and a killed job loses at mo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Records:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n" + line)  # a killed process may have left half a line
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise NearError(f"{self.path}: cannot be written ({error.strerror})") from error
 
