@@ -24,7 +24,7 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, load
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
-from near_monai.errors import NearError
+from near_monai.errors import NearError, in_one_line
 from near_monai.files import Options, folders, forget, refine_all_classes, refine_one_class
 from near_monai.network import NearNetwork
 from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
@@ -148,7 +148,7 @@ def _refine(case: Case, output: Path, options: Options) -> Row:
     except NearError as error:
         row["message"] = str(error)
     except Exception as error:  # whatever it is: one bad case does not stop the others
-        row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
+        row["message"] = in_one_line(error)
     return row | {"seconds": round(time.perf_counter() - start, 3)}
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from near_monai.errors import NearError
+from near_monai.errors import NearError, in_one_line
 
 app = typer.Typer(
     help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
@@ -186,6 +186,5 @@ def main(arguments: list[str] | None = None) -> Any:
     except Exception as error:  # nobody's traceback: python -X dev -m near_monai shows it
         if sys.flags.dev_mode:
             raise
-        message = str(error).strip().splitlines() or ["out of memory" if isinstance(error, MemoryError) else ""]
-        print(f"near-monai: {type(error).__name__}: {message[0]}", file=sys.stderr)
+        print(f"near-monai: {in_one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None

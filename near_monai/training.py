@@ -51,7 +51,10 @@ def run_training(output: Path, dataset_dir: str, configs: Sequence[Path], argume
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        raise _cause(error) from error
+        known = _known(error)
+        if known is None:
+            raise
+        raise known from error
 
 
 def parse_overrides(arguments: Sequence[str], parser: ConfigParser) -> dict[str, Any]:
@@ -87,11 +90,11 @@ def _value(key: str, text: str) -> Any:
         raise NearError(f"--{key}: {text!r} is neither JSON nor YAML") from error
 
 
-def _cause(error: BaseException) -> BaseException:
+def _known(error: BaseException) -> NearError | None:
     """The domain error that MONAI wrapped in its own, if there is one: it says in one line what is wrong."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, NearError):
             return NearError(str(seen))
         seen = seen.__cause__ or seen.__context__
-    return error
+    return None
