@@ -11,6 +11,7 @@ from typing import Any
 
 from near_monai.errors import NearError
 from near_monai.io import SUFFIXES, suffix_of
+from near_monai.storage import last_line
 
 LABEL_FOLDER, TRUTH_FOLDER, DESCRIPTION = "labelsTr", "truthTr", "dataset.json"
 
@@ -116,8 +117,8 @@ def _truth_of(label: Path) -> Path | None:
 def _from_json(path: Path, key: str) -> list[Case]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NearError(f"{path}: not JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise NearError(f"{path}: not JSON ({last_line(error)})") from error
     if isinstance(content, dict) and "file_ending" in content and "training" not in content:
         return _from_nnunet(path, content)
     lists = [content.get(k, []) for k in ("training", "validation")] if isinstance(content, dict) else []

@@ -92,7 +92,7 @@ def _lines(path: Path) -> Iterator[Row]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and {"name", "status", "key"} <= row.keys():
+        if isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "status", "key")):
             yield row

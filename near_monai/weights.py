@@ -65,7 +65,7 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
             description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
         parser = ConfigParser(description)
         network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise NearError(
             f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}"
         ) from error
@@ -111,6 +111,9 @@ def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: st
     Raises:
         NearError: see :func:`load_network`.
     """
+    missing = network.state_dict().keys() - state.keys()  # torch lets some be absent
+    if missing:
+        raise NearError(f"{path}: does not fit the network of its configuration (no {min(missing)})")
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
