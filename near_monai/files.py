@@ -20,7 +20,7 @@ from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find
 from near_monai.fusion import put_back
-from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
+from near_monai.io import LabelMap, disagreement, read_label, suffix_of, write_label, write_volume
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
@@ -98,7 +98,7 @@ def refine_one_class(
         "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
         "findings": in_world(findings, file.grid, file.affine),
         "structure": structure.name,
-        "warnings": warnings if structure.weights == VESSEL.weights else [],
+        "warnings": disagreement(file) + (warnings if structure.weights == VESSEL.weights else []),
     }
 
 
@@ -187,7 +187,7 @@ def refine_all_classes(
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": lost + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": disagreement(file) + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 
