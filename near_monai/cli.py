@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from near_monai.errors import NearError, in_one_line
+from near_monai.errors import NearError, in_one_line, some
 
 app = typer.Typer(
     help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
@@ -59,9 +59,7 @@ def refine(
     run = refine_files(source, output, options, quiet, _shard(shard), workers or None)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
-        raise NearError(
-            f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json"
-        )
+        raise NearError(f"{len(failed)} of {len(run['cases'])} cases failed: {some(failed)}; see {output}/run.json")
 
 
 @app.command()

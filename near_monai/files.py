@@ -90,6 +90,7 @@ def refine_one_class(
     written = _Target(case, output, file, filled, target, place)
     written.write(fused, replace(result, code=code), repaired.bridge_mask, options)
     warnings = warnings_for(mask, grid, after, target, repaired.noise_mm)
+    lost = [] if after.any() else ["nothing is left of the label"]
     return {
         "label": label,
         "components_before": count_components(mask),
@@ -98,7 +99,7 @@ def refine_one_class(
         "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
         "findings": in_world(findings, file.grid, file.affine),
         "structure": structure.name,
-        "warnings": disagreement(file) + (warnings if structure.weights == VESSEL.weights else []),
+        "warnings": disagreement(file) + lost + (warnings if structure.weights == VESSEL.weights else []),
     }
 
 

@@ -79,7 +79,7 @@ class LabelMap:
         """
         affine = np.array(affine, np.float64)
         where = path or "affine"
-        if not np.isfinite(affine).all():
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise NearError(f"{where}: the affine holds NaN or infinite values; expected a finite 4 x 4 matrix")
         spacing = spacing_of(affine)
         low, high = SPACING_RANGE_MM

@@ -29,6 +29,11 @@ NRRD_TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
+#: A field that is none of these may be a misspelt one that says where the voxels lie.
+NRRD_FIELDS = {"type", "dimension", "encoding", "endian", "sizes", "spacings", "space", "spaceorigin"}
+NRRD_FIELDS |= {"spacedirections", "spacedimension", "spaceunits", "measurementframe", "kinds", "labels", "units"}
+NRRD_FIELDS |= {"centers", "centerings", "thicknesses", "content", "min", "max", "oldmin", "oldmax", "sampleunits"}
+NRRD_FIELDS |= {"datafile", "number", "blocksize"}
 META_TYPES = {
     "met_char": "i1",
     "met_uchar": "u1",
@@ -123,12 +128,17 @@ def _nrrd(content: bytes) -> tuple[Header, int]:
     fields: dict[str, str] = {}
     metadata: dict[str, str] = {}
     for line in lines[1:]:
-        found = re.match(r"([^:#][^:]*):(=| ?)(.*)", line)
-        if found:
-            target, key = (metadata, found[1]) if found[2] == "=" else (fields, found[1].strip().lower())
-            if key in target:
-                raise ValueError(f"{key} is said twice")
-            target[key] = found[3].strip()
+        if line.startswith("#"):
+            continue
+        key, equals, value = line.partition(":=")
+        if equals:
+            metadata[key] = value
+            continue
+        key, colon, value = line.partition(":")
+        key = key.lower().replace(" ", "")
+        if not colon or key not in NRRD_FIELDS or key in fields:
+            raise ValueError(f"{line[:40]!r} in its header; expected fields of NRRD, each once")
+        fields[key] = value.strip()
     shape = tuple(int(n) for n in fields["sizes"].split())
     if len(shape) != int(fields["dimension"]):
         raise ValueError(f"dimension {fields['dimension']}, but sizes {fields['sizes']}")
@@ -137,23 +147,22 @@ def _nrrd(content: bytes) -> tuple[Header, int]:
     encoding = names.get(fields["encoding"].lower(), fields["encoding"].lower())
     if kind is None or encoding not in ("raw", "gzip", "bzip2", "text"):
         raise ValueError(f"type {fields['type']} in encoding {fields['encoding']}")
-    if {"line skip", "lineskip", "byte skip", "byteskip"} & fields.keys():
-        raise ValueError("parts of its data are to be skipped")
     order = ">" if fields.get("endian", "little").lower() == "big" else "<"
-    data = fields.get("data file", fields.get("datafile", ""))
     affine = _nrrd_affine(fields) if len(shape) == 3 else np.eye(4)
-    return Header(shape, order + kind, encoding, affine, data, metadata), end.end() if end else len(content)
+    return Header(
+        shape, order + kind, encoding, affine, fields.get("datafile", ""), metadata
+    ), end.end() if end else len(content)
 
 
 def _nrrd_affine(fields: dict[str, str]) -> NDArray[np.float64]:
     affine = np.eye(4)
-    if "space directions" in fields:
-        affine[:3, :3] = [_numbers(v, 3) for v in re.findall(r"\(([^)]*)\)", fields["space directions"])]
+    if "spacedirections" in fields:
+        affine[:3, :3] = [_numbers(v, 3) for v in re.findall(r"\(([^)]*)\)", fields["spacedirections"])]
         affine[:3, :3] = affine[:3, :3].T.copy()
     elif "spacings" in fields:
         affine[:3, :3] = np.diag(_numbers(fields["spacings"], 3))
-    if "space origin" in fields:
-        affine[:3, 3] = _numbers(fields["space origin"].strip("()"), 3)
+    if "spaceorigin" in fields:
+        affine[:3, 3] = _numbers(fields["spaceorigin"].strip("()"), 3)
     space = fields.get("space", "left-posterior-superior").lower()
     words = [WORDS.get(letter, "") for letter in space] if len(space) == 3 else space.split("-")
     if len(words) != 3 or not all(word in DIRECTIONS for word in words):
