@@ -17,6 +17,8 @@ from near_monai.space import WorkingSpace
 CONFIG_NAME = "config.json"
 #: Its keys that say what the weights are.
 DESCRIBES = ("network_def", "space", "structures")
+#: The learned codes of the training cases, one row each, see :class:`near_monai.table.CodeTable`.
+TABLE = "source.codes.weight"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -62,7 +64,7 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
             laid_over = json.loads(overlay.read_text(encoding="utf-8"))
             description |= {key: laid_over[key] for key in DESCRIBES if key in laid_over}
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
-            description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
+            description["network_def"]["source"]["cases"] = len(state[TABLE])
         parser = ConfigParser(description)
         network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
@@ -103,6 +105,14 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise NearError(f"{path}: is not a flat state dict; expected best.pt of a run (latest.pt is for going on)")
     return state
+
+
+def shareable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights without what they hold of single patients: a table of codes becomes one row of zeros.
+
+    The rest, with which saved codes are drawn, stays as it is.
+    """
+    return {name: torch.zeros_like(value[:1]) if name == TABLE else value for name, value in state.items()}
 
 
 def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
