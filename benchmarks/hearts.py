@@ -23,11 +23,12 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART
 from near_monai.coords import Grid
 from near_monai.heart_sources import heart_pair, noisy_map
-from near_monai.io import claim_empty, read_label, write_json, write_text
+from near_monai.io import read_label
 from near_monai.merging import slits
 from near_monai.metrics import METRICS, Pair
 from near_monai.resources import bundle_dir
 from near_monai.rules import violations
+from near_monai.storage import claim_empty, write_json, write_text
 from near_monai.weights import load_network
 from near_monai.whole import refine_all
 

@@ -36,11 +36,12 @@ from near_monai.distance import signed_distance
 from near_monai.files import Options
 from near_monai.findings import find
 from near_monai.inference import decode, encode, table_code
-from near_monai.io import claim_empty, read_label, write_json, write_label, write_text
+from near_monai.io import read_label, write_label
 from near_monai.refinement import MARGIN_MM
 from near_monai.repair import repair
 from near_monai.resources import bundle_dir
 from near_monai.sources import training_cases
+from near_monai.storage import claim_empty, write_json, write_text
 from near_monai.transforms import choose_label, mask_of
 from near_monai.weights import load_network
 

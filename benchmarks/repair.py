@@ -30,7 +30,7 @@ from benchmarks.sets import CaseSet, corrupted_sets, folder_set, phantom_sets
 from near_monai.anatomy import CORONARY
 from near_monai.corruption import NOISE_LEVELS
 from near_monai.errors import NearError
-from near_monai.io import claim_empty
+from near_monai.storage import claim_empty
 from near_monai.table import CodeTable
 
 #: ``map`` over cases, in this process or in several.

@@ -20,8 +20,8 @@ from benchmarks.measure import Measured
 from benchmarks.methods import LEAVE_ONE_OUT, NOISY
 from benchmarks.sets import CaseSet
 from near_monai.evaluation import BASELINE, PREDICTION, interval95, summarise
-from near_monai.io import write_json, write_text
 from near_monai.metrics import METRICS
+from near_monai.storage import write_json, write_text
 
 #: Columns of the Markdown table.
 COLUMNS = {

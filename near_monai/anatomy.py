@@ -121,7 +121,7 @@ def load(path: str | Path) -> Anatomy:
         structures = tuple(_structure(row) for row in _rows(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise NearError(f"{path}: no anatomy table there ({error.strerror})") from error
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         keys = [field.name for field in fields(Structure)]
         raise NearError(
             f"{path}: expected a YAML list of mappings with the keys {', '.join(keys[:4])} and, if wanted, "

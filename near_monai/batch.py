@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
 import monai
 import torch
@@ -21,13 +24,13 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, load
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
-from near_monai.errors import NearError
-from near_monai.files import Options, forget, refine_all_classes, refine_one_class
-from near_monai.io import fingerprint
+from near_monai.errors import NearError, in_one_line
+from near_monai.files import Options, folders, forget, refine_all_classes, refine_one_class
 from near_monai.network import NearNetwork
 from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
 from near_monai.repair import VESSEL
 from near_monai.space import WorkingSpace
+from near_monai.storage import fingerprint, sweep
 from near_monai.transforms import ALL
 from near_monai.version import __version__
 from near_monai.weights import load_network, pick_device, shipped
@@ -66,6 +69,7 @@ def refine_files(
     """
     cases, output = find_cases(source), Path(output)
     _check_output(output, cases)
+    sweep(output)
     for kept in (_network, _anatomy):
         kept.cache_clear()  # the files may have changed since an earlier run
     anatomy = _anatomy(options.table)
@@ -106,7 +110,9 @@ def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -
     if workers < 2:
         yield from ((case, _refine(case, output, options)) for case in cases)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    with ProcessPoolExecutor(workers, context, _join_parent, (theirs,)) as pool, ours:
         jobs = {pool.submit(_refine, case, output, options): case for case in cases}
         for job in as_completed(jobs):
             try:
@@ -114,6 +120,20 @@ def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -
             except BrokenProcessPool:
                 message = "its process was killed (out of memory?); the same command goes on with what is missing"
                 yield jobs[job], _failed(jobs[job]) | {"message": message}
+
+
+def _join_parent(line: Connection) -> None:
+    """Set up a worker: one thread of torch, and an end as soon as the parent is killed or stops to listen."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(1)
+    Thread(target=_end_with, args=(line,), daemon=True).start()
+
+
+def _end_with(line: Connection) -> None:
+    try:
+        line.recv()
+    except EOFError:
+        os._exit(1)
 
 
 def _refine(case: Case, output: Path, options: Options) -> Row:
@@ -128,7 +148,7 @@ def _refine(case: Case, output: Path, options: Options) -> Row:
     except NearError as error:
         row["message"] = str(error)
     except Exception as error:  # whatever it is: one bad case does not stop the others
-        row["message"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}"
+        row["message"] = in_one_line(error)
     return row | {"seconds": round(time.perf_counter() - start, 3)}
 
 
@@ -155,7 +175,11 @@ def _cores(device: str) -> int:
 
 
 def _check_output(output: Path, cases: list[Case]) -> None:
-    """Refuse a folder in which writing would replace files that an earlier run of ours did not make."""
+    """Refuse a folder in which writing would replace an input, or files that an earlier run of ours did not make."""
+    written = {folder.resolve() for folder in folders(output)}
+    for folder in {path.parent for case in cases for path in (case.label, case.label.resolve())}:
+        if folder.resolve() in written:
+            raise NearError(f"{folder}: holds label maps to refine, and {output} would be written there; give another")
     names = [SLICER_FILE, ITKSNAP_FILE, *(case.label.name for case in cases)]
     taken = [name for name in names if (output / name).exists()]
     if taken and not (output / RUN_FILE).is_file():

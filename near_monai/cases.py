@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from near_monai.errors import NearError
+from near_monai.errors import NearError, some
 from near_monai.io import SUFFIXES, suffix_of
+from near_monai.storage import last_line
 
 LABEL_FOLDER, TRUTH_FOLDER, DESCRIPTION = "labelsTr", "truthTr", "dataset.json"
 
@@ -66,7 +67,7 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
     counts = Counter(case.name for case in cases)
     double = [str(case.label) for case in cases if counts[case.name] > 1]
     if double:
-        raise NearError(f"{source}: case names must differ, but these share one: {', '.join(double)}")
+        raise NearError(f"{source}: case names must differ, but these share one: {some(double)}")
     return sorted(cases, key=lambda case: case.name)
 
 
@@ -102,7 +103,7 @@ def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Pa
     found = {case.name: case.label for case in find_cases(pred)}
     missing = [name for name, _ in targets if name not in found]
     if missing:
-        raise NearError(f"{pred}: no prediction for {len(missing)} of {len(targets)} cases: {', '.join(missing)}")
+        raise NearError(f"{pred}: no prediction for {len(missing)} of {len(targets)} cases: {some(missing)}")
     return [(name, found[name], path) for name, path in targets]
 
 
@@ -127,8 +128,8 @@ def _truth_of(label: Path) -> Path | None:
 def _from_json(path: Path, key: str) -> list[Case]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NearError(f"{path}: not JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise NearError(f"{path}: not JSON ({last_line(error)})") from error
     if isinstance(content, dict) and "file_ending" in content and "training" not in content:
         return _from_nnunet(path, content)
     lists = [content.get(k, []) for k in ("training", "validation")] if isinstance(content, dict) else []
@@ -153,7 +154,7 @@ def _from_nnunet(path: Path, content: dict[str, Any]) -> list[Case]:
 
 def _from_entry(path: Path, entry: object, key: str) -> Case:
     if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
-        raise NearError(f"{path}: entry {entry!r}; expected a mapping with the path of a label under {key!r}")
+        raise NearError(f"{path}: entry {str(entry)[:80]}; expected a mapping with the path of a label under {key!r}")
     label = _listed(path, entry[key])
     truth = _listed(path, entry["truth"]) if isinstance(entry.get("truth"), str) else _truth_of(label)
     return Case(case_name(label), label, truth)

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from near_monai.errors import NearError
 from near_monai.handlers import key_metric
+from near_monai.storage import replacing
 from near_monai.weights import load_state
 
 logger = logging.getLogger("near_monai")
@@ -52,7 +53,6 @@ class Checkpoints:
         self.evaluator = evaluator
         self.best = -math.inf
         self.validated = 0
-        self._finished_before = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handlers that validate and step the schedule."""
@@ -69,20 +69,19 @@ class Checkpoints:
             state = torch.load(latest, map_location="cpu", weights_only=True)
             for name, part in self._parts(engine).items():
                 part.load_state_dict(state[name])
+            engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+            self.best, self.validated = state["best"], state["validated"]
         except Exception as error:  # torch raises anything on a damaged file
             raise NearError(f"{latest}: cannot be resumed ({type(error).__name__}); delete it to start anew") from error
-        engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["iteration"]
-        self.best = state["best"]
         logger.info(f"{latest}: going on after epoch {state['epoch']} of {engine.state.max_epochs}")
-        self._finished_before = state["epoch"] >= engine.state.max_epochs
-        if self._finished_before:
+        if state["epoch"] >= engine.state.max_epochs:
             engine.terminate()
 
     def _save(self, engine: Engine) -> None:
         state = {name: part.state_dict() for name, part in self._parts(engine).items()}
-        place = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "best": self.best}
-        self._write("latest.pt", {**state, **place})
+        place = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        figures = {"best": self.best, "validated": self.validated}
+        self._write("latest.pt", {**state, **place, **figures})
 
     def _parts(self, engine: Engine) -> dict[str, Any]:
         """What has a state; with mixed precision the trainer's gradient scaler, too."""
@@ -98,9 +97,10 @@ class Checkpoints:
 
     def _validate_last(self, engine: Engine) -> None:
         """The last epoch counts, whatever the interval of validations is."""
-        if self.validated < engine.state.epoch and not self._finished_before:
+        if self.validated < engine.state.epoch:
             self.evaluator.run(engine.state.epoch)  # type: ignore[arg-type]  # MONAI counts epochs here
             logger.info(f"full-grid Dice after the last epoch {key_metric(self.evaluator):.4f}")
+            self._save(engine)
 
     def _write(self, name: str, state: Any) -> None:
         write_state(self.folder / name, state)
@@ -109,10 +109,8 @@ class Checkpoints:
 def write_state(path: Path, state: Any) -> None:
     """Write weights or a state from the first process, complete or not at all."""
     if idist.get_rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
 
 def start_from(network: nn.Module, weights: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from near_monai.errors import NearError
+from near_monai.errors import NearError, in_one_line, some
 
 app = typer.Typer(
     help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
@@ -65,9 +65,7 @@ def refine(
         _report(output, quiet)
     failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
     if failed:
-        raise NearError(
-            f"{len(failed)} of {len(run['cases'])} cases failed: {', '.join(failed)}; see {output}/run.json"
-        )
+        raise NearError(f"{len(failed)} of {len(run['cases'])} cases failed: {some(failed)}; see {output}/run.json")
 
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that refine wrote to.")]
@@ -255,11 +253,16 @@ def _whole_number(text: str, option: str, low: int, high: int) -> int:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: 0 success, 1 failure (one line on stderr), 2 wrong usage."""
+    """Entry point: 0 success, 1 failure (one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("near_monai").setLevel(logging.INFO)
     try:
         app(args=arguments, prog_name="near-monai")
     except NearError as error:
         print(f"near-monai: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:  # nobody's traceback: python -X dev -m near_monai shows it
+        if sys.flags.dev_mode:
+            raise
+        print(f"near-monai: {in_one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None

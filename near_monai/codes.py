@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,23 @@ from near_monai.coords import Grid
 from near_monai.datasets import TrainingCase
 from near_monai.errors import NearError
 from near_monai.inference import CaseCode, decode_all, table_code
-from near_monai.io import replacing
+from near_monai.io import LabelMap
 from near_monai.network import NearNetwork
+from near_monai.storage import replacing
 from near_monai.weights import load_network
+
+#: What numpy makes of a damaged or foreign ``.npz``.
+READ_ERRORS = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +74,11 @@ def load_code(path: str | Path) -> SavedCode:
             grids = {name: _grid(file[name]) for name in ("grid", "reference")}
             codes = tuple(torch.as_tensor(file[name]) for name in scales)
             blocks = file["blocks"] if "blocks" in file.files else None
-            return SavedCode(CaseCode(codes, grids["grid"], blocks, grids["reference"]), file["affine"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            affine = LabelMap.from_array(np.empty((1, 1, 1)), file["affine"]).affine
+        if not codes or not all(code.is_floating_point() and code.isfinite().all() for code in codes):
+            raise ValueError("codes are finite")
+        return SavedCode(CaseCode(codes, grids["grid"], blocks, grids["reference"]), affine)
+    except READ_ERRORS as error:
         raise NearError(f"{path}: missing, damaged or not a code file; expected what --save-codes writes") from error
 
 
@@ -101,4 +119,6 @@ def redraw(
 
 def _grid(rows: NDArray[np.float64]) -> Grid:
     shape, spacing, origin = rows
+    if not np.isfinite(rows).all() or (shape < 1).any() or (spacing <= 0).any():
+        raise ValueError("a grid has voxels")
     return Grid.of(shape, spacing, origin)

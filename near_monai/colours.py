@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from near_monai.anatomy import Anatomy
-from near_monai.io import write_text
+from near_monai.storage import write_text
 
 SLICER_FILE, ITKSNAP_FILE = "labels.ctbl", "labels.txt"
 

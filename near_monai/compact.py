@@ -7,6 +7,7 @@ file that is read when the case is drawn, so that training does not grow with th
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import fingerprint, replacing
+from near_monai.storage import fingerprint, replacing
 
 #: Voxels per side of a block.
 SIDE = 8
 #: The truncation distance as a byte: steps are 0.024 mm for 3 mm.
 FULL = 127
-READ_ERRORS = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
+READ_ERRORS = (OSError, KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 #: What stands for a block that is all outside, or all inside.
 OUTSIDE, INSIDE = -1, -2
 

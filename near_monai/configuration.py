@@ -18,8 +18,8 @@ import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
 from near_monai.errors import NearError
-from near_monai.io import write_json
 from near_monai.resources import bundle_dir
+from near_monai.storage import sweep, write_json
 from near_monai.weights import CONFIG_NAME
 
 #: Keys that may differ between the parts of one run.
@@ -53,6 +53,7 @@ def claim_folder(folder: str | Path) -> None:
                 "output_dir, or delete that folder to start anew"
             )
     if idist.get_rank() == 0:
+        sweep(path.parent)
         write_json(path, config)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from near_monai.io import replacing, write_text
+from near_monai.storage import replacing, write_text
 
 #: Columns of the table and what they are called in the picture.
 COLUMNS = {

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from near_monai.anatomy import CORONARY
 from near_monai.cases import match_cases
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, read_label, write_json, write_text
+from near_monai.io import LabelMap, read_label
 from near_monai.metrics import IDEAL, METRICS, score
+from near_monai.storage import write_json, write_text
 from near_monai.transforms import choose_label, mask_of
 
 PREDICTION, BASELINE = "prediction", "baseline"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from near_monai.cases import DESCRIPTION, find_cases
 from near_monai.errors import NearError
-from near_monai.io import claim_empty, replacing, write_json
+from near_monai.storage import claim_empty, replacing, write_json
 from near_monai.version import __version__
 
 

@@ -20,7 +20,7 @@ from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find
 from near_monai.fusion import put_back
-from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
+from near_monai.io import LabelMap, disagreement, read_label, suffix_of, write_label, write_volume
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
@@ -90,6 +90,7 @@ def refine_one_class(
     written = _Target(case, output, file, filled, target, place)
     written.write(fused, replace(result, code=code), repaired.bridge_mask, options)
     warnings = warnings_for(mask, grid, after, target, repaired.noise_mm)
+    lost = [] if after.any() else ["nothing is left of the label"]
     return {
         "label": label,
         "components_before": count_components(mask),
@@ -98,7 +99,7 @@ def refine_one_class(
         "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
         "findings": in_world(findings, file.grid, file.affine),
         "structure": structure.name,
-        "warnings": warnings if structure.weights == VESSEL.weights else [],
+        "warnings": disagreement(file) + lost + (warnings if structure.weights == VESSEL.weights else []),
     }
 
 
@@ -187,8 +188,13 @@ def refine_all_classes(
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": lost + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": disagreement(file) + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
+
+
+def folders(output: Path) -> tuple[Path, ...]:
+    """Every folder that refinement into ``output`` writes to."""
+    return output, *(output / name for name in (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER))
 
 
 def forget(case: Case, output: Path) -> None:

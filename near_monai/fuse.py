@@ -20,11 +20,12 @@ from near_monai.compose import compose
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.files import PROBABILITY_FOLDER
-from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label
+from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.merging import Claim
 from near_monai.places import in_world
 from near_monai.records import RUN_FILE
 from near_monai.rules import violations
+from near_monai.storage import claim_empty, write_json
 
 #: Without a saved probability a structure is sure of its mask, and outside less and less over this many mm.
 UNSURE_MM = 1.0

@@ -16,7 +16,7 @@ from torch import nn
 from near_monai.coords import spacing_of
 from near_monai.curves import History
 from near_monai.datasets import PointDataset
-from near_monai.errors import NearError
+from near_monai.errors import NearError, out_of_memory
 from near_monai.evaluation import BASELINE, PREDICTION, CaseScores, format_table, summarise, write_summary
 from near_monai.metrics import score
 
@@ -142,7 +142,7 @@ class TroubleWatch:
             )
 
     def _explain(self, engine: Engine, error: BaseException) -> None:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        if out_of_memory(error):
             logger.error(
                 "out of memory: lower batch_size, points or window, or the field's chunk (points per evaluation)."
             )

@@ -1,21 +1,17 @@
-"""Files: label maps in and out on the same grid, JSON and text, every write atomic.
+"""Label maps in and out on the same grid.
 
-NIfTI goes through nibabel, NRRD and MetaImage through ITK. Whatever the format, arrays are in file axis order and
-affines in RAS world mm (the convention of nibabel): ITK counts in LPS and its arrays come reversed, which is undone
-here and nowhere else.
+NIfTI goes through nibabel; NRRD and MetaImage are read by :mod:`near_monai.textheaders` and written by ITK. Whatever
+the format, arrays are in file axis order and affines in RAS world mm (the convention of nibabel): the other two count
+in LPS, which is undone here and nowhere else.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -24,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
+from near_monai.storage import last_line, replacing
+from near_monai.textheaders import HEADER_BYTES, parse, voxels
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
@@ -33,8 +31,19 @@ LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNIT_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 SPACING_RANGE_MM = (1e-3, 1e2)
 WHOLE_NUMBER_TOLERANCE = 1e-3  # a label stored through scl_slope comes back as 8.9999...
-READ_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, zlib.error)
+READ_ERRORS = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    OSError,
+    EOFError,
+    zlib.error,
+    MemoryError,
+)
 HEADER_ERRORS = (KeyError, ValueError, OverflowError)  # what nibabel makes of absurd header fields
+
+
+#: mm by which qform and sform may differ at a corner of the volume.
+FORMS_MM = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +79,7 @@ class LabelMap:
         """
         affine = np.array(affine, np.float64)
         where = path or "affine"
-        if not np.isfinite(affine).all():
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise NearError(f"{where}: the affine holds NaN or infinite values; expected a finite 4 x 4 matrix")
         spacing = spacing_of(affine)
         low, high = SPACING_RANGE_MM
@@ -80,6 +89,22 @@ class LabelMap:
             raise NearError(f"{where}: the affine is singular (voxel axes in one plane); expected an invertible one")
         i, j, k = array.shape
         return cls(array, affine, Grid((i, j, k), spacing), path, header)
+
+
+def disagreement(label: LabelMap) -> list[str]:
+    """A warning if the qform and sform of a NIfTI file put a corner of the volume more than 1 mm apart, else nothing.
+
+    The sform counts, as in nibabel; other software may take the qform.
+    """
+    if not isinstance(label.header, nib.Nifti1Header):
+        return []
+    sform, qform = label.header.get_sform(coded=True)[0], label.header.get_qform(coded=True)[0]
+    if sform is None or qform is None:
+        return []
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*label.array.shape, 1)
+    unit = UNIT_MM[label.header.get_xyzt_units()[0]]
+    gap = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max()) * unit
+    return [f"qform and sform differ by up to {gap:.3g} mm; the sform was taken"] if not gap <= FORMS_MM else []
 
 
 def suffix_of(path: str | Path) -> str:
@@ -140,92 +165,17 @@ def write_volume(path: str | Path, array: NDArray[Any], like: LabelMap, affine: 
     _write(Path(path), np.asarray(array, np.float32), like, affine, {})
 
 
-def claim_empty(folder: Path) -> None:
-    """Refuse a target folder that holds anything.
-
-    Raises:
-        NearError: ``folder`` is a file, or not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
-
-
-def fingerprint(path: Path, settings: object) -> str:
-    """16 hexadecimal digits that change with the path, size or time of a file, or with ``settings`` (as JSON)."""
-    try:
-        state = path.stat()
-        size, changed = state.st_size, state.st_mtime_ns
-    except OSError:  # it is gone: a state like any other
-        size = changed = 0
-    text = json.dumps([to_json(settings), str(path.resolve()), size, changed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it, if they are not there.
-
-    Raises:
-        NearError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NearError(f"{folder}: cannot be made ({error.strerror})") from error
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text; the file appears complete or not at all (then a NearError says why)."""
-    with replacing(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | Path, obj: object) -> None:
-    """Write :func:`to_json` of ``obj`` as :func:`write_text` does."""
-    write_text(path, json.dumps(to_json(obj), indent=2, allow_nan=False) + "\n")
-
-
-def to_json(obj: object) -> object:
-    """``obj`` in types that strict JSON has: NaN and infinity become null; numpy values and paths convert."""
-    if isinstance(obj, dict):
-        return {str(key): to_json(value) for key, value in obj.items()}
-    if isinstance(obj, np.ndarray | np.generic):
-        return to_json(obj.tolist())
-    if isinstance(obj, list | tuple):
-        return [to_json(value) for value in obj]
-    if isinstance(obj, Path):
-        return str(obj)
-    return None if isinstance(obj, float) and not np.isfinite(obj) else obj
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path of the same name in a hidden folder beside ``path``; what is written there is moved into place."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".near-", dir=path.parent) as folder:
-            yield Path(folder) / path.name
-            for part in sorted(Path(folder).iterdir(), key=lambda p: p.name == path.name):  # .raw before its .mhd
-                part.replace(path.parent / part.name)
-    except (OSError, RuntimeError) as error:  # ITK raises RuntimeError
-        raise NearError(f"{path}: cannot be written ({_last_line(error)})") from error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
-
-
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header | dict[str, str]]:
     if not path.is_file():
         raise NearError(f"{path}: no such file")
     suffix = suffix_of(path)
     if not suffix:
         raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
-    return _read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
+    return _read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_text_header(path)
 
 
 def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
-    if len(shape) != 3 or 0 in shape:
+    if len(shape) != 3 or min(shape) < 1:
         raise NearError(f"{path}: {len(shape)}-D image of shape {shape}; expected one 3-D volume (X, Y, Z)")
 
 
@@ -244,30 +194,23 @@ def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nift
     except NearError:
         raise
     except READ_ERRORS + HEADER_ERRORS as error:
-        raise NearError(f"{path}: damaged or not NIfTI ({_last_line(error)}); copy or export it again") from error
+        raise NearError(f"{path}: damaged or not NIfTI ({last_line(error)}); copy or export it again") from error
     return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
 
 
-def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
-    import itk  # takes seconds: only those who need it wait
-
+def _read_text_header(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
     try:
-        reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-        if reader is None:
-            raise NearError(f"{path}: damaged or not an image; expected NRRD or MetaImage")
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        _check_dimensions(tuple(reader.GetDimensions(d) for d in range(reader.GetNumberOfDimensions())), path)
-        if reader.GetNumberOfComponents() != 1:
-            raise NearError(f"{path}: {reader.GetNumberOfComponents()} numbers per voxel; expected one")
-        image = itk.imread(str(path), itk.F)  # not every integer type is wrapped, and 0..255 are exact in float32
-    except RuntimeError as error:
-        raise NearError(f"{path}: damaged or not an image ({_last_line(error)}); copy or export it again") from error
-    lps = np.eye(4)
-    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
-    metadata = {key: value for key, value in dict(image).items() if isinstance(value, str)}
-    return itk.array_from_image(image).T, LPS_RAS @ lps, metadata
+        with path.open("rb") as file:
+            header, start = parse(file.read(HEADER_BYTES))
+        _check_dimensions(header.shape, path)
+        if header.channels != 1:
+            raise NearError(f"{path}: {header.channels} numbers per voxel; expected one")
+        array = voxels(path, header, start)
+    except NearError:
+        raise
+    except READ_ERRORS + HEADER_ERRORS as error:
+        raise NearError(f"{path}: damaged or not an image ({last_line(error)}); copy or export it again") from error
+    return array, LPS_RAS @ header.affine, header.metadata
 
 
 def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
@@ -335,7 +278,7 @@ def _write_nifti(
 
 
 def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike, names: dict[str, str]) -> None:
-    import itk
+    import itk  # takes seconds: only those who need it wait
 
     lps = LPS_RAS @ np.asarray(affine, np.float64)
     spacing = np.array(spacing_of(lps))

@@ -18,8 +18,8 @@ import yaml
 
 from near_monai.encoder import LabelEncoder
 from near_monai.errors import NearError
-from near_monai.io import replacing
 from near_monai.resources import bundle_dir
+from near_monai.storage import replacing
 from near_monai.weights import describe, load_network
 
 #: Weights of the bundle, and the configurations that describe their network.

@@ -17,7 +17,8 @@ from near_monai.boxes import crop_box
 from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, claim_empty, read_label, read_volume, write_json, write_label, write_volume
+from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
+from near_monai.storage import claim_empty, write_json
 
 IMAGE_FOLDER = "imagesTr"
 GRID_TOLERANCE = 0.1  # voxels

@@ -7,6 +7,7 @@ of a record does not grow with the number of cases, and a killed job loses at mo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from filelock import FileLock
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.io import fingerprint, make_folder, to_json, write_json
+from near_monai.storage import fingerprint, make_folder, to_json, write_json
 
 RUN_FILE, RECORD_FOLDER = "run.json", ".records"
 DONE, FAILED = "done", "failed"
@@ -47,6 +48,8 @@ class Records:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n" + line)  # a killed process may have left half a line
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise NearError(f"{self.path}: cannot be written ({error.strerror})") from error
 
@@ -89,7 +92,7 @@ def _lines(path: Path) -> Iterator[Row]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and {"name", "status", "key"} <= row.keys():
+        if isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "status", "key")):
             yield row

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from near_monai.anatomy import HEART, Anatomy, load
 from near_monai.errors import NearError
 from near_monai.files import BRIDGE_FOLDER
-from near_monai.io import write_text
 from near_monai.records import DONE, Row
 from near_monai.review import ReviewedCase, read_run, rejected_in
 from near_monai.scene import packed, scene_of
+from near_monai.storage import write_text
 from near_monai.transforms import mask_of
 from near_monai.views import View, three_views
 

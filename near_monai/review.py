@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from near_monai.edits import Edit, find_edits, take_back
 from near_monai.errors import NearError
 from near_monai.files import BRIDGE_FOLDER
-from near_monai.io import LabelMap, fingerprint, read_label, write_json, write_label
+from near_monai.io import LabelMap, read_label, write_label
 from near_monai.records import DONE, RUN_FILE, Row
+from near_monai.storage import fingerprint, write_json
 
 REVIEW_FOLDER, REVIEW_FILE = "reviewed", "review.json"
 

@@ -22,8 +22,9 @@ from near_monai.coronary import coronary_tree
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import Channel, TrainingCase
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, claim_empty, write_json, write_label
+from near_monai.io import LabelMap, write_label
 from near_monai.space import WorkingSpace
+from near_monai.storage import claim_empty, write_json
 from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
 
 #: Noisy and true label map and their grid.

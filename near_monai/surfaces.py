@@ -16,7 +16,8 @@ from near_monai.cases import find_cases
 from near_monai.coords import spacing_of
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.io import read_label, replacing
+from near_monai.io import read_label
+from near_monai.storage import replacing
 from near_monai.transforms import choose_label, mask_of
 
 #: Standard deviation, in voxels, of the Gaussian that takes the staircase out of the distance.

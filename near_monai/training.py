@@ -63,7 +63,10 @@ def run_training(
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        raise _cause(error) from error
+        known = _known(error)
+        if known is None:
+            raise
+        raise known from error
 
 
 def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def _value(key: str, text: str) -> Any:
         raise NearError(f"--{key}: {text!r} is neither JSON nor YAML") from error
 
 
-def _cause(error: BaseException) -> BaseException:
+def _known(error: BaseException) -> NearError | None:
     """The domain error that MONAI wrapped in its own, if there is one: it says in one line what is wrong."""
     seen: BaseException | None = error
     while seen is not None:
@@ -106,4 +109,4 @@ def _cause(error: BaseException) -> BaseException:
         if isinstance(seen, TypeError) and "unexpected keyword argument" in str(seen):
             return NearError(f"the configuration gives {seen}")
         seen = seen.__cause__ or seen.__context__
-    return error
+    return None

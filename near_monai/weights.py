@@ -22,6 +22,8 @@ CONFIG_NAME = "config.json"
 DESCRIBES = ("network_def", "space", "structures")
 #: Packages whose classes a description may name.
 HOMES = ("near_monai", "benchmarks")
+#: The learned codes of the training cases, one row each, see :class:`near_monai.table.CodeTable`.
+TABLE = "source.codes.weight"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -58,13 +60,13 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     config, description = _description_of(path)
     try:
         if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
-            description["network_def"]["source"]["cases"] = len(state["source.codes.weight"])
+            description["network_def"]["source"]["cases"] = len(state[TABLE])
         _check_harmless(description, config)
         parser = ConfigParser(dict(description))
         network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
     except NearError:
         raise
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise _not_described(config, path) from error
     fit_state(network, state, path)
     network.structures = tuple(description.get("structures", ()))
@@ -165,12 +167,23 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def shareable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights without what they hold of single patients: a table of codes becomes one row of zeros.
+
+    The rest, with which saved codes are drawn, stays as it is.
+    """
+    return {name: torch.zeros_like(value[:1]) if name == TABLE else value for name, value in state.items()}
+
+
 def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Put ``state`` into ``network``; every tensor must fit.
 
     Raises:
         NearError: see :func:`load_network`.
     """
+    missing = network.state_dict().keys() - state.keys()  # torch lets some be absent
+    if missing:
+        raise NearError(f"{path}: does not fit the network of its configuration (no {min(missing)})")
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -28,7 +28,7 @@ from near_monai.heart_sources import organ_training_cases
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
 from near_monai.training import run_training
-from near_monai.weights import DESCRIBES, load_network
+from near_monai.weights import DESCRIBES, TABLE, load_network, shareable
 
 CONFIGS = bundle_dir() / "configs"
 pytestmark = pytest.mark.filterwarnings(
@@ -146,6 +146,20 @@ def test_stopped_run_goes_on_to_the_same_weights(
         torch.testing.assert_close(value, other[key], rtol=0, atol=0)
 
 
+def test_killed_before_the_last_validation_still_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last epoch is saved, then validated: a kill between the two must not cost its weights."""
+    tiny = TINY | {"max_epochs": 1, "val_interval": 5}
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_validate_last", lambda self, engine: None)
+        run_training(tmp_path, "", [], arguments(tiny))
+    assert not (tmp_path / "best.pt").exists()
+    run_training(tmp_path, "", [], arguments(tiny))
+    latest = torch.load(tmp_path / "latest.pt", weights_only=True)
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert latest["validated"] == 1
+    assert all(torch.equal(value, best[key]) for key, value in latest["network"].items())
+
+
 def test_folder_of_another_run_is_refused(finished: Path) -> None:
     before = (finished / "config.json").read_bytes()
     with pytest.raises(NearError, match=r"another configuration \(lr\)"):
@@ -255,6 +269,10 @@ def test_recipe_trains_on_own_labels_and_saves_codes(labels: Path, tmp_path: Pat
     probability, affine = redraw(tmp_path / "run" / "codes" / "a.npz", tmp_path / "run" / "best.pt", 16, "cpu")
     assert probability.shape == (16, 16, 16)
     assert affine.shape == (4, 4)
+    torch.save(shareable(best), tmp_path / "run" / "shared.pt")
+    assert not any(torch.equal(row, value[:1]) for row in best[TABLE].split(1) for value in shareable(best).values())
+    again, _ = redraw(tmp_path / "run" / "codes" / "a.npz", tmp_path / "run" / "shared.pt", 16, "cpu")
+    np.testing.assert_array_equal(again, probability)
 
 
 def run_bundle(run_id: str, names: str, labels: Path, output: Path, **more: Any) -> None:

@@ -1,8 +1,6 @@
 """Files: what is written lies where the input lay, and bad input is refused in one line."""
 
 import gzip
-import json
-import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, read_label, read_volume, write_json, write_label, write_text, write_volume
+from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
 
 SHAPE = (5, 7, 11)
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
@@ -362,40 +360,3 @@ def test_bad_writes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NearError, match="cannot be written"):
         write_label(tmp_path / "file" / "a.nii", like.array, like)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(tmp_path / "a.txt", "old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(NearError, match=r"a\.txt: cannot be written \(disk full\)"):
-        write_text(tmp_path / "a.txt", "new")
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_json_is_strict(tmp_path: Path) -> None:
-    content = {
-        "nan": math.nan,
-        "numpy": np.float32(0.5),
-        "array": np.array([1.0, np.inf]),
-        "count": np.int64(3),
-        "pair": (True, None),
-        "path": Path("a/b"),
-        5: "ü",
-    }
-    write_json(tmp_path / "a.json", content)
-    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
-    expected = {
-        "nan": None,
-        "numpy": 0.5,
-        "array": [1.0, None],
-        "count": 3,
-        "pair": [True, None],
-        "path": "a/b",
-        "5": "ü",
-    }
-    assert found == expected | {"5": "ü"}

@@ -1,0 +1,383 @@
+"""Damaged and hostile input by the thousand: one clear line, or a right result; no other error, no hang.
+
+    python -m benchmarks.fuzz -n 2000 [--seed 0]
+
+Every kind of file that near_monai reads is made, changed at random (bits, fields, lengths, types) and read. What is
+accepted has to equal an independent reading of the same bytes. Prints a table; what breaks the rule is listed with its
+seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import pickle
+import random
+import re
+import resource
+import signal
+import struct
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+import torch
+import yaml
+
+from near_monai.anatomy import load
+from near_monai.cases import find_cases
+from near_monai.codes import load_code, save_code
+from near_monai.coords import Grid
+from near_monai.errors import NearError
+from near_monai.inference import CaseCode
+from near_monai.io import LabelMap, read_label, write_label
+from near_monai.records import RECORD_FOLDER, Records
+from near_monai.weights import load_network, read_state
+
+LIMIT_S, LIMIT_BYTES = 3, 6 << 30
+SHAPE = (6, 5, 4)
+#: NIfTI-1 fields: offset, format, absurd values.
+NUMBERS = (0, -1, 1, 2, 3, 5, 7, 255, 30000, 32767, -32768)
+REALS = (0.0, -1.0, 1e-30, 1e30, float("nan"), float("inf"), -float("inf"), 0.5, 100.5, 352.0, 1e6, 3.4e38)
+FIELDS = [(40 + 2 * n, "<h", NUMBERS) for n in range(8)] + [(70, "<h", (*NUMBERS, 4, 16, 64, 256, 512))]
+FIELDS += [(72, "<h", NUMBERS), (252, "<h", NUMBERS), (254, "<h", NUMBERS), (0, "<i", (0, 540, 1, -1))]
+FIELDS += [(at, "<f", REALS) for at in (*range(76, 108, 4), 108, 112, 116, *range(256, 328, 4))]
+FIELDS += [
+    (123, "B", (0, 1, 2, 3, 5, 7, 10, 255)),
+    (344, "4s", (b"ni1\0", b"n+2\0", b"\0\0\0\0")),
+    (348, "4s", (b"\1\0\0\0",)),
+]
+NAMES = (
+    "",
+    " ",
+    ".",
+    "..",
+    "/",
+    "../../a.nii.gz",
+    "/etc/passwd",
+    "/etc/a.nii.gz",
+    "b.nii.gz",
+    "ü.nii.gz",
+    "a.nii.gz\n",
+)
+NAMES += (
+    "x" * 300 + ".nii.gz",
+    "\0.nii.gz",
+    "loop.nii.gz",
+    "a.nii.gz/",
+    ".nii.gz",
+    "~/a.nii.gz",
+    "C:\\a.nii.gz",
+    "\ud800.nii",
+)
+DEEP = "deep"
+VALUES: tuple[Any, ...] = (None, DEEP, True, 0, -1, 1e400, 10**30, [], {}, [[]], "x", *NAMES)
+TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 256: "i1", 512: "<u2", 768: "<u4", 1024: "<i8", 1280: "<u8"}
+
+
+def bent(chance: random.Random, content: bytes) -> bytes:
+    """Some bits flipped, bytes replaced, or a part cut out, doubled or cut off."""
+    data = bytearray(content)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        at = chance.randrange(min(len(data), chance.choice((400, 10**9)))) if data else 0
+        action = chance.randrange(5)
+        if action < 2 and data:
+            data[at] ^= 1 << chance.randrange(8)
+        elif action == 2 and data:
+            data[at] = chance.choice((0, 255, 10, chance.randrange(256)))
+        elif action == 3:
+            del data[at : at + chance.choice((1, 4, 100, len(data)))]
+        else:
+            data[at:at] = data[at : at + chance.choice((1, 4, 100))]
+    return bytes(data)
+
+
+def reading(data: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """Array and, where an sform says it, affine of NIfTI-1 bytes, as the standard has it."""
+    dims = struct.unpack_from("<8h", data, 40)
+    shape = dims[1:4]
+    kind = np.dtype(TYPES[struct.unpack_from("<h", data, 70)[0]])
+    offset, slope, intercept = struct.unpack_from("<3f", data, 108)
+    array = np.frombuffer(data, kind, int(np.prod(shape)), int(offset)).reshape(shape, order="F").astype(np.float64)
+    if slope not in (0, 1) or intercept:
+        array = array * slope + intercept if np.isfinite([slope, intercept]).all() and slope else array
+    if struct.unpack_from("<h", data, 254)[0] <= 0:
+        return array, None
+    rows = np.array(struct.unpack_from("<12f", data, 280)).reshape(3, 4)
+    unit = {1: 1e3, 3: 1e-3}.get(data[123] & 7, 1.0)
+    return array, np.vstack([rows * unit, [0, 0, 0, 1]])
+
+
+def fuzz_nifti(chance: random.Random, folder: Path) -> bool:
+    rng = np.random.default_rng(chance.randrange(2**32))
+    kind = chance.choice(("u1", "<i2", "<f4", "<f8", "<u2"))
+    image = nib.Nifti1Image(
+        rng.integers(0, 11, SHAPE).astype(kind), np.diag([0.5, 0.6, 0.7, 1.0]), dtype=np.dtype(kind)
+    )
+    data = bytearray(image.to_bytes())
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
+        at, form, values = chance.choice(FIELDS)
+        struct.pack_into(form, data, at, chance.choice(values))
+    content = bytes(data) if chance.random() < 0.6 else bent(chance, bytes(data))
+    path = folder / chance.choice(("a.nii", "a.nii.gz"))
+    packed = gzip.compress(content) if path.suffix == ".gz" else content
+    if path.suffix == ".gz" and chance.random() < 0.3:
+        packed = bent(chance, packed)
+    path.write_bytes(packed)
+    found = read_label(path)
+    content = gzip.decompress(packed) if path.suffix == ".gz" else content
+    array, affine = reading(content)
+    np.testing.assert_allclose(found.array, array, atol=1e-3)
+    if affine is not None:
+        np.testing.assert_allclose(found.affine, affine, rtol=1e-5)
+    return True
+
+
+def fuzz_itk(chance: random.Random, folder: Path) -> bool:
+    rng = np.random.default_rng(chance.randrange(2**32))
+    array = rng.integers(0, 11, SHAPE).astype(np.uint8)
+    path = folder / f"a{chance.choice(('.nrrd', '.mha', '.mhd'))}"
+    if chance.random() < 0.5:
+        write_label(path, array, LabelMap.from_array(array, np.diag([0.5, 0.6, 0.7, 1.0])))
+    else:
+        sitk.WriteImage(
+            sitk.GetImageFromArray(array.astype(chance.choice(("u1", "i2", "f4"))).T), str(path), useCompression=False
+        )
+    victim = chance.choice([p for p in folder.iterdir() if p.is_file()])
+    content = victim.read_bytes()
+    if chance.random() < 0.7 and victim == path:
+        content = (
+            re.sub(
+                rb"(?<!DataSize = )(?<![\w.])-?\d+(\.\d+)?(?![\w.])",
+                lambda m: m[0] if chance.random() < 0.9 else str(chance.choice((*NUMBERS, *REALS, 10**12))).encode(),
+                content[:600],
+            )
+            + content[600:]
+        )
+    else:
+        content = bent(chance, content)
+    victim.write_bytes(content)
+    found = read_label(path)
+    try:
+        image = sitk.ReadImage(str(path))  # crashes on files that were refused above
+    except RuntimeError:  # it is strict about fields that say nothing of the voxels
+        return True
+    np.testing.assert_allclose(found.array, sitk.GetArrayFromImage(image).T, atol=1e-3)
+    for corner in ((0, 0, 0), (5, 4, 3)):
+        expected = np.array(image.TransformIndexToPhysicalPoint(corner)) * (-1, -1, 1)
+        np.testing.assert_allclose((found.affine @ (*corner, 1))[:3], expected, rtol=1e-4, atol=1e-3)
+    return True
+
+
+def mutated(chance: random.Random, value: Any) -> Any:
+    """A JSON value with one part replaced, removed, doubled or nested."""
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        key = chance.choice(list(value))
+        out = dict(value)
+        if chance.random() < 0.15:
+            del out[key]
+        else:
+            out[key] = mutated(chance, value[key])
+        return out
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        at = chance.randrange(len(value))
+        part = [] if chance.random() < 0.1 else [mutated(chance, value[at])] * chance.choice((1, 1, 1, 2))
+        return value[:at] + part + value[at + 1 :]
+    return chance.choice(VALUES)
+
+
+def dumped(value: Any) -> str:
+    """JSON, ``DEEP`` as lists in lists beyond what Python can nest."""
+    return json.dumps(value).replace(f'"{DEEP}"', "[" * 5000 + "]" * 5000)
+
+
+def fuzz_list(chance: random.Random, folder: Path) -> bool:
+    inside = folder / "set"
+    for name in ("labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "a.nii.gz", "ü.nii.gz"):
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        (inside / name).write_bytes(b"")
+    (inside / "loop.nii.gz").symlink_to("loop.nii.gz")
+    (folder / "a.nii.gz").write_bytes(b"")
+    (inside / "up").symlink_to(inside)
+    msd = {"training": [{"label": f"./labelsTr/{n}.nii.gz", "image": "x"} for n in "ab"], "labels": {"0": "x"}}
+    nnunet = {"file_ending": ".nii.gz", "numTraining": 2, "labels": {"x": 1}}
+    content: Any = chance.choice((msd, nnunet))
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        content = mutated(chance, content)
+    text = dumped(content).encode()
+    (inside / "dataset.json").write_bytes(text if chance.random() < 0.85 else bent(chance, text))
+    for case in find_cases(inside):
+        if not case.label.is_file() or not case.label.resolve().is_relative_to(inside.resolve()):
+            raise AssertionError(f"lists {case.label}")
+        if not case.name:
+            raise AssertionError("a case without a name")
+    return True
+
+
+class Attack:
+    """A pickle that runs code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("attacked"),)
+
+
+STATE: dict[str, torch.Tensor] = {}
+
+
+def fuzz_weights(chance: random.Random, folder: Path) -> bool:
+    path = folder / "best.pt"
+    if not STATE:
+        STATE.update(read_state("bundle/models/model.pt"))
+    state: dict[Any, Any] = dict(STATE)
+    name = chance.choice(list(state))
+    action = chance.randrange(8)
+    changes: list[Any] = [
+        state | {name: state[name].reshape(-1)[:-1]},
+        state | {"other": state[name]},
+        state | {5: state[name]},
+    ]
+    changes += [{k: v for k, v in state.items() if k != name}, state | {name: chance.choice(VALUES)}, list(state), {}]
+    if action == 7:
+        path.write_bytes(
+            pickle.dumps(Attack())
+            if chance.random() < 0.5
+            else bent(chance, Path("bundle/models/model.pt").read_bytes()[:200_000])
+        )
+    else:
+        torch.save(
+            changes[action] | {"x": Attack()}
+            if isinstance(changes[action], dict) and chance.random() < 0.2
+            else changes[action],
+            path,
+        )
+    try:
+        network, _ = load_network(path, "cpu")
+    finally:
+        if Path("attacked").exists():
+            Path("attacked").unlink()
+            raise AssertionError("code was run")
+    raise AssertionError(f"weights that do not fit were accepted: {action}, {name}, {type(network)}")
+
+
+def fuzz_code(chance: random.Random, folder: Path) -> bool:
+    grid = Grid((4, 4, 4), (0.5, 0.5, 0.5))
+    path = folder / "a.npz"
+    code = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
+    save_code(path, CaseCode((code,), grid, None, grid), np.eye(4))
+    if chance.random() < 0.5:
+        with np.load(path) as file:
+            arrays: dict[str, Any] = {key: file[key] for key in file.files}
+        key = chance.choice(list(arrays))
+        options = [
+            np.zeros(0),
+            np.full((3, 3), np.nan),
+            np.array("x"),
+            np.zeros((3, 3)),
+            np.zeros((2, 3)),
+            np.array([Attack()]),
+        ]
+        arrays[key] = chance.choice([*options, np.full((3, 3), 1e300), arrays[key].astype(complex), arrays[key] * -1])
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes(bent(chance, path.read_bytes()))
+    found = load_code(path)
+    if not np.isfinite(found.affine).all() or found.affine.shape != (4, 4) or not found.code.codes:
+        raise AssertionError(f"affine {found.affine}")
+    return True
+
+
+def fuzz_records(chance: random.Random, folder: Path) -> bool:
+    row = {"name": "a", "status": "done", "key": "0" * 16, "seconds": 1.0, "warnings": []}
+    (folder / RECORD_FOLDER).mkdir()
+    lines = [json.dumps(row), dumped(mutated(chance, row)), dumped(mutated(chance, [row]))]
+    text = "\n".join(lines).encode(errors="surrogatepass")
+    (folder / RECORD_FOLDER / "shard-0-of-1.jsonl").write_bytes(text if chance.random() < 0.6 else bent(chance, text))
+    (folder / "in").mkdir()
+    (folder / "in" / "a.nii.gz").write_bytes(b"")
+    cases = find_cases(folder / "in")
+    records = Records(folder, "shard-0-of-1", None)
+    if records.finished(cases):
+        raise AssertionError("a result that is not there counts as finished")
+    records.merge({}, cases)
+    json.loads((folder / "run.json").read_text())
+    return True
+
+
+def fuzz_table(chance: random.Random, folder: Path) -> bool:
+    text = Path("near_monai/anatomy.yaml").read_text(encoding="utf-8")
+    rows = yaml.safe_load(text)
+    path = folder / "table.yaml"
+    if chance.random() < 0.7:
+        for _ in range(chance.choice((1, 2))):
+            rows = mutated(chance, rows)
+        path.write_text(dumped(rows), encoding="utf-8", errors="surrogatepass")
+    else:
+        path.write_bytes(bent(chance, text.encode()))
+    anatomy = load(path)
+    indices = [s.index for s in anatomy.structures]
+    if len(set(indices)) != len(indices) or not all(1 <= i <= 255 for i in indices):
+        raise AssertionError(f"indices {indices}")
+    return True
+
+
+KINDS: dict[str, Callable[[random.Random, Path], bool]] = {
+    "NIfTI": fuzz_nifti,
+    "NRRD MetaImage": fuzz_itk,
+    "dataset.json": fuzz_list,
+    "weights": fuzz_weights,
+    "codes": fuzz_code,
+    "records": fuzz_records,
+    "anatomy table": fuzz_table,
+}
+
+
+def attempt(kind: str, seed: int) -> str:
+    """``"right"``, ``"refused"``, or what went wrong."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done after {LIMIT_S} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT_S)
+    try:
+        with TemporaryDirectory() as folder:
+            KINDS[kind](random.Random(f"{kind} {seed}"), Path(folder))
+    except NearError as error:
+        return "refused" if len(str(error).splitlines()) == 1 else f"more than one line: {error}"
+    except Exception:
+        return traceback.format_exc(limit=-4)
+    finally:
+        signal.alarm(0)
+    return "right"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=2000, help="inputs in all")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))  # a lie about the size must not cost memory
+    found: Counter[tuple[str, str]] = Counter()
+    for number in range(options.n):
+        kind = list(KINDS)[number % len(KINDS)]
+        outcome = attempt(kind, options.seed + number)
+        if outcome not in ("right", "refused"):
+            print(f"{kind}, seed {options.seed + number}:\n{outcome}")
+            outcome = "wrong"
+        found[kind, outcome] += 1
+    print(f"{'kind':16} {'refused':>8} {'right':>8} {'wrong':>8}")
+    for kind in KINDS:
+        print(f"{kind:16} " + " ".join(f"{found[kind, outcome]:8}" for outcome in ("refused", "right", "wrong")))
+    if any(outcome == "wrong" for _, outcome in found):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""NRRD and MetaImage headers: what is not understood, or leads outside, is refused in one line."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from near_monai.batch import refine_files
+from near_monai.cases import find_cases
+from near_monai.codes import load_code
+from near_monai.errors import NearError
+from near_monai.files import Options
+from near_monai.io import disagreement, read_label
+
+META = "NDims = 3\nDimSize = 2 3 4\nElementType = MET_UCHAR\nElementSpacing = 0.5 0.6 0.7\nElementDataFile = {}\n"
+NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n{}\n"
+BODY = bytes(range(24))
+
+
+def test_voxels_in_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "x.raw").write_bytes(BODY)
+    (tmp_path / "a.mhd").write_text(META.format("x.raw"))
+    (tmp_path / "b.nrrd").write_text(NRRD.format("spacings: 0.5 0.6 0.7\ndata file: x.raw\n"))
+    for name in ("a.mhd", "b.nrrd"):
+        label = read_label(tmp_path / name)
+        assert label.array[1, 2, 3] == 23 and label.array[1, 0, 0] == 1
+        assert label.array.flags.writeable
+        np.testing.assert_allclose(label.affine, np.diag([-0.5, -0.6, 0.7, 1]))
+
+
+@pytest.mark.parametrize("place", ["../x.raw", "{folder}/x.raw", "LIST", "x%d.raw 1 4 1", "sub/x.raw"])
+def test_voxels_elsewhere_are_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "in" / "sub"):
+        (folder / "x.raw").write_bytes(BODY)
+    place = place.format(folder=tmp_path)
+    (tmp_path / "in" / "a.mhd").write_text(META.format(place))
+    (tmp_path / "in" / "b.nrrd").write_text(NRRD.format(f"data file: {place}\n"))
+    for name in ("a.mhd", "b.nrrd"):
+        with pytest.raises(NearError, match="damaged or not an image"):
+            read_label(tmp_path / "in" / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2 3 4", "30000 30000 30000", "24 bytes of voxels; expected 27000000000000"),
+        ("2 3 4", "2 3 5", "24 bytes of voxels; expected 30"),
+        ("2 3 4", "2 -3 -4", "expected one 3-D volume"),
+        ("2 3 4", "2 3", "damaged"),
+        ("NDims = 3", "NDims = 3\nNDims = 3", "each once"),
+        ("0.5 0.6", "0.5 nan", "NaN"),
+        ("0.5 0.6 0.7", "0.5 0.6", "expected 3 numbers"),
+        ("MET_UCHAR", "MET_OTHER", "MET_OTHER"),
+    ],
+)
+def test_headers_that_lie(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "a.mha").write_bytes(META.format("LOCAL").replace(old, new).encode() + BODY)
+    with pytest.raises(NearError, match=message) as caught:
+        read_label(tmp_path / "a.mha")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["space oriigin: (0,0,0)", "byte skip: -1", "no field", "sizes: 2 3 4"])
+def test_nrrd_fields_that_are_not_understood(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.nrrd").write_bytes(NRRD.format(line + "\n").encode() + BODY)
+    with pytest.raises(NearError, match="expected fields of NRRD"):
+        read_label(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_that_claims_what_it_does_not_hold(tmp_path: Path, suffix: str) -> None:
+    content = bytearray(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_bytes())
+    struct.pack_into("<3h", content, 42, 30000, 30000, 30000)
+    packed = gzip.compress(bytes(content)) if suffix == ".nii.gz" else bytes(content)
+    (tmp_path / f"a{suffix}").write_bytes(packed)
+    with pytest.raises(NearError, match="damaged or not NIfTI") as caught:
+        read_label(tmp_path / f"a{suffix}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("shift", "warnings"), [(0.5, 0), (3.0, 1)])
+def test_forms_that_disagree_are_a_warning(tmp_path: Path, shift: float, warnings: int) -> None:
+    image = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4))
+    moved = np.eye(4)
+    moved[0, 3] = shift
+    image.set_sform(np.eye(4), 1)
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "a.nii")
+    found = disagreement(read_label(tmp_path / "a.nii"))
+    assert len(found) == warnings
+    assert all(f"differ by up to {shift:g} mm" in text for text in found)
+    image.set_qform(moved, 0)
+    nib.save(image, tmp_path / "b.nii")
+    assert disagreement(read_label(tmp_path / "b.nii")) == []
+
+
+SLABS = {
+    "one": np.pad(np.ones((1, 1, 1), np.uint8), 8),
+    "border": np.pad(np.ones((20, 5, 5), np.uint8), ((0, 0), (8, 8), (8, 8))),
+    "thin": np.ones((1, 12, 9), np.uint8),
+    "full": np.ones((9, 8, 7), np.uint8),
+    "two classes \u00fc": np.pad(np.stack([np.full((6, 6), 1), np.full((6, 6), 2)]).astype(np.uint8), 6),
+}
+
+
+@pytest.mark.parametrize("name", SLABS)
+def test_odd_labels_give_a_map_or_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    file = f"{name}.nii.gz"
+    nib.save(nib.Nifti1Image(SLABS[name], np.diag([0.5, 0.6, 0.7, 1])), tmp_path / "in" / file)
+    (row,) = refine_files(tmp_path / "in", tmp_path / "out", Options(label="fg", device="cpu"), quiet=True)["cases"]
+    assert row["name"] == name
+    if row["status"] == "done":
+        after = read_label(tmp_path / "out" / file).array
+        assert after.shape == SLABS[name].shape and (after.any() or "nothing is left of the label" in row["warnings"])
+    else:
+        assert "\n" not in row["message"] and "Error" not in row["message"]
+        assert not (tmp_path / "out" / file).exists()
+
+
+def test_hostile_names_stay_in_one_printable_line(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"training": [{"label": "a\\n\\u001b[31m.nii.gz"}]}')
+    with pytest.raises(NearError, match=r"a\\n\\x1b\[31m\.nii\.gz"):
+        find_cases(tmp_path)
+    (tmp_path / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(NearError, match="not JSON"):
+        find_cases(tmp_path)
+
+
+def test_long_lists_are_quick_and_loops_are_nothing(tmp_path: Path) -> None:
+    (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
+    (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    assert [case.name for case in find_cases(tmp_path)] == ["a"]
+    entries = ",".join(['{"label": "a.nii.gz"}'] * 100_000)
+    (tmp_path / "dataset.json").write_text(f'{{"training": [{entries}]}}')
+    with pytest.raises(NearError, match="case names must differ") as caught:
+        find_cases(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_codes_that_are_none(tmp_path: Path) -> None:
+    grid = np.array([[4, 4, 4], [0.5, 0.5, 0.5], [0, 0, 0]])
+    np.savez(tmp_path / "a.npz", code0=np.array(["x"]), grid=grid, reference=grid, affine=np.eye(4))
+    np.savez(tmp_path / "b.npz", grid=grid, reference=grid, affine=np.eye(4))
+    np.savez(tmp_path / "c.npz", code0=np.ones((1, 2, 4, 4, 4)), grid=-grid, reference=grid, affine=np.eye(4))
+    for name in "abc":
+        with pytest.raises(NearError, match="not a code file"):
+            load_code(tmp_path / f"{name}.npz")
