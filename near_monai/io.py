@@ -179,12 +179,21 @@ def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
         raise NearError(f"{path}: {len(shape)}-D image of shape {shape}; expected one 3-D volume (X, Y, Z)")
 
 
+def _check_codes(header: nib.Nifti1Header, path: Path) -> None:
+    """Refuse codes that NIfTI does not have: nibabel would drop that form, and the volume would lie elsewhere."""
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    if not all(0 <= code <= 5 for code in codes):
+        raise NearError(f"{path}: qform and sform codes {codes}; expected 0 to 5: copy or export it again")
+
+
 def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header]:
     try:
         kind = type(nib.loadsave.load(path))
         if not issubclass(kind, nib.Nifti1Image):  # Nifti2Image is one, too
             raise NearError(f"{path}: holds a {kind.__name__}; expected NIfTI")
         with (gzip.open if suffix_of(path) == ".nii.gz" else open)(path, "rb") as stream:
+            _check_codes(kind.header_class.from_fileobj(stream, check=False), path)
+            stream.seek(0)
             image = kind.from_stream(stream)
             _check_dimensions(image.shape, path)
             array = np.asanyarray(image.dataobj)

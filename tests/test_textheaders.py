@@ -98,6 +98,15 @@ def test_forms_that_disagree_are_a_warning(tmp_path: Path, shift: float, warning
     assert disagreement(read_label(tmp_path / "b.nii")) == []
 
 
+@pytest.mark.parametrize("at", [252, 254])
+def test_form_codes_that_nifti_does_not_have(tmp_path: Path, at: int) -> None:
+    content = bytearray(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_bytes())
+    struct.pack_into("<h", content, at, 30000)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(NearError, match="30000"):
+        read_label(tmp_path / "a.nii")
+
+
 SLABS = {
     "one": np.pad(np.ones((1, 1, 1), np.uint8), 8),
     "border": np.pad(np.ones((20, 5, 5), np.uint8), ((0, 0), (8, 8), (8, 8))),
