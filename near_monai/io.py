@@ -1,8 +1,8 @@
 """Label maps in and out on the same grid.
 
-NIfTI goes through nibabel; NRRD and MetaImage are read by :mod:`near_monai.textheaders` and written by ITK. Whatever
-the format, arrays are in file axis order and affines in RAS world mm (the convention of nibabel): the other two count
-in LPS, which is undone here and nowhere else.
+NIfTI goes through nibabel, NRRD and MetaImage through ITK, after :mod:`near_monai.textheaders` has checked them.
+Whatever the format, arrays are in file axis order and affines in RAS world mm (the convention of nibabel): ITK counts in
+LPS and its arrays come reversed, which is undone here and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
 from near_monai.storage import last_line, replacing
-from near_monai.textheaders import HEADER_BYTES, parse, voxels
+from near_monai.textheaders import check_voxels, read_header
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
@@ -171,7 +171,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Head
     suffix = suffix_of(path)
     if not suffix:
         raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
-    return _read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_text_header(path)
+    return _read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
 
 
 def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
@@ -207,19 +207,25 @@ def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nift
     return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
 
 
-def _read_text_header(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
+def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
     try:
-        with path.open("rb") as file:
-            header, start = parse(file.read(HEADER_BYTES))
+        header = read_header(path)
         _check_dimensions(header.shape, path)
         if header.channels != 1:
             raise NearError(f"{path}: {header.channels} numbers per voxel; expected one")
-        array = voxels(path, header, start)
+        check_voxels(path, header)
+        import itk  # takes seconds: only those who need it wait
+
+        image = itk.imread(str(path), itk.F)  # not every integer type is wrapped, and 0..255 are exact in float32
     except NearError:
         raise
-    except READ_ERRORS + HEADER_ERRORS as error:
+    except (*READ_ERRORS, *HEADER_ERRORS, RuntimeError) as error:  # ITK raises RuntimeError
         raise NearError(f"{path}: damaged or not an image ({last_line(error)}); copy or export it again") from error
-    return array, LPS_RAS @ header.affine, header.metadata
+    lps = np.eye(4)
+    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    metadata = {key: value for key, value in dict(image).items() if isinstance(value, str)}
+    return itk.array_from_image(image).T, LPS_RAS @ lps, metadata
 
 
 def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
-"""NRRD and MetaImage, read here and not by ITK: its readers crash on damaged headers, or return memory as it was.
+"""NRRD and MetaImage files are checked here before ITK reads them.
 
-Both formats are lines of text, then the voxels: raw, compressed or as text, in the same file or in one beside it. What
-is not understood is refused. Voxels are in file axis order, affines in LPS mm, as both formats have them.
+ITK's readers crash on damaged headers, or return memory as it was where voxels are missing. Both formats are lines of
+text, then the voxels: raw, compressed or as text, in the same file or in one beside it. What is not understood is
+refused.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 import bz2
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 HEADER_BYTES = 1 << 20
 NRRD_TYPES = {
@@ -46,69 +45,69 @@ META_TYPES = {
     "met_float": "f4",
     "met_double": "f8",
 }
-#: Fields of MetaImage that say where the voxels lie; all others are handed on.
+#: How many numbers the fields of MetaImage hold that say where a volume lies.
+META_GEOMETRY = dict.fromkeys(("transformmatrix", "rotation", "orientation"), 9)
+META_GEOMETRY |= dict.fromkeys(("elementspacing", "elementsize", "offset", "position", "origin"), 3)
+#: Fields of MetaImage that say what a file holds; all others are metadata.
 META_FIELDS = {"objecttype", "ndims", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata"}
 META_FIELDS |= {"compresseddatasize", "transformmatrix", "rotation", "orientation", "offset", "position", "origin"}
 META_FIELDS |= {"elementspacing", "elementsize", "dimsize", "elementtype", "elementnumberofchannels", "headersize"}
 META_FIELDS |= {"elementdatafile", "centerofrotation", "anatomicalorientation"}
-DIRECTIONS = {"left": 1, "right": -1, "posterior": 1, "anterior": -1, "superior": 1, "inferior": -1}
-WORDS = {"l": "left", "r": "right", "p": "posterior", "a": "anterior", "s": "superior", "i": "inferior"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Header:
     """What a header says.
 
     Attributes:
-        shape: Voxels along each axis, as many as there are.
-        kind: numpy's name of the voxel type, with byte order.
+        shape: voxels along each axis, as many as there are.
+        channels: numbers per voxel.
+        kind: numpy's name of the voxel type.
         encoding: ``"raw"``, ``"gzip"`` (zlib, too), ``"bzip2"`` or ``"text"``.
-        affine: 4 x 4, voxel to LPS mm.
-        data: Name of the file that holds the voxels, beside this one; empty if they follow the header.
-        metadata: What else it says.
-        channels: Numbers per voxel.
+        data: name of the file that holds the voxels, beside this one; empty if they follow the header.
+        length: bytes of the header.
     """
 
     shape: tuple[int, ...]
+    channels: int
     kind: str
     encoding: str
-    affine: NDArray[np.float64]
-    data: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    channels: int = 1
+    data: str
+    length: int
 
 
-def parse(content: bytes) -> tuple[Header, int]:
-    """The header at the beginning of a NRRD or MetaImage file, and its length in bytes.
+def read_header(path: Path) -> Header:
+    """The header of a NRRD or MetaImage file.
 
     Raises:
         ValueError: it is neither, or says what is not understood; the message says what.
         KeyError: a field is missing.
+        OSError: the file cannot be read.
     """
+    with path.open("rb") as file:
+        content = file.read(HEADER_BYTES)
     return _nrrd(content) if content.startswith(b"NRRD") else _meta(content)
 
 
-def voxels(path: Path, header: Header, start: int) -> NDArray[Any]:
-    """The ``(X, Y, Z)`` voxels of ``path``, which follow its header at byte ``start`` or lie in a file beside it.
+def check_voxels(path: Path, header: Header) -> None:
+    """Read the voxels of ``path`` to their end.
 
     Raises:
-        ValueError: there are fewer or more than the header says, or their file is in another folder.
-        OSError, EOFError, zlib.error: the file cannot be read.
+        ValueError: there are fewer or more than ``header`` says, or their file is in another folder.
+        OSError, EOFError, zlib.error: their file cannot be read.
     """
     if header.data and (Path(header.data).name != header.data or "\\" in header.data):
         raise ValueError(f"its voxels are in {header.data}; expected the name of a file beside it")
     with (path.parent / header.data if header.data else path).open("rb") as file:
-        file.seek(0 if header.data else start)
+        file.seek(0 if header.data else header.length)
         packed = file.read()
-    kind, count = np.dtype(header.kind), int(np.prod(header.shape, dtype=object))
+    size = int(np.prod(header.shape, dtype=object)) * np.dtype(header.kind).itemsize
     if header.encoding == "text":
-        array = np.array(packed.split(), dtype=np.float64).astype(kind)
-        plain = array.tobytes()
+        found = np.array(packed.split(), dtype=np.float64).size * np.dtype(header.kind).itemsize
     else:
-        plain = _unpacked(packed, header.encoding, count * kind.itemsize)
-    if len(plain) != count * kind.itemsize:
-        raise ValueError(f"{len(plain)} bytes of voxels; expected {count * kind.itemsize} for {header.shape}")
-    return np.frombuffer(plain, kind).reshape(header.shape, order="F").astype(kind.newbyteorder("="))
+        found = len(_unpacked(packed, header.encoding, size))
+    if found != size:
+        raise ValueError(f"{found} bytes of voxels; expected {size} for {header.shape}")
 
 
 def _unpacked(packed: bytes, encoding: str, size: int) -> bytes:
@@ -122,17 +121,12 @@ def _unpacked(packed: bytes, encoding: str, size: int) -> bytes:
     return plain
 
 
-def _nrrd(content: bytes) -> tuple[Header, int]:
+def _nrrd(content: bytes) -> Header:
     end = re.search(rb"\r?\n\r?\n", content[:HEADER_BYTES])
     lines = (content[: end.start()] if end else content).decode("utf-8", errors="replace").splitlines()
     fields: dict[str, str] = {}
-    metadata: dict[str, str] = {}
     for line in lines[1:]:
-        if line.startswith("#"):
-            continue
-        key, equals, value = line.partition(":=")
-        if equals:
-            metadata[key] = value
+        if line.startswith("#") or ":=" in line:  # comments and metadata
             continue
         key, colon, value = line.partition(":")
         key = key.lower().replace(" ", "")
@@ -147,40 +141,31 @@ def _nrrd(content: bytes) -> tuple[Header, int]:
     encoding = names.get(fields["encoding"].lower(), fields["encoding"].lower())
     if kind is None or encoding not in ("raw", "gzip", "bzip2", "text"):
         raise ValueError(f"type {fields['type']} in encoding {fields['encoding']}")
-    order = ">" if fields.get("endian", "little").lower() == "big" else "<"
-    affine = _nrrd_affine(fields) if len(shape) == 3 else np.eye(4)
-    return Header(
-        shape, order + kind, encoding, affine, fields.get("datafile", ""), metadata
-    ), end.end() if end else len(content)
+    if len(shape) == 3:
+        _check_nrrd_geometry(fields)
+    return Header(shape, 1, kind, encoding, fields.get("datafile", ""), end.end() if end else len(content))
 
 
-def _nrrd_affine(fields: dict[str, str]) -> NDArray[np.float64]:
-    affine = np.eye(4)
-    if "spacedirections" in fields:
-        affine[:3, :3] = [_numbers(v, 3) for v in re.findall(r"\(([^)]*)\)", fields["spacedirections"])]
-        affine[:3, :3] = affine[:3, :3].T.copy()
-    elif "spacings" in fields:
-        affine[:3, :3] = np.diag(_numbers(fields["spacings"], 3))
-    if "spaceorigin" in fields:
-        affine[:3, 3] = _numbers(fields["spaceorigin"].strip("()"), 3)
-    space = fields.get("space", "left-posterior-superior").lower()
-    words = [WORDS.get(letter, "") for letter in space] if len(space) == 3 else space.split("-")
-    if len(words) != 3 or not all(word in DIRECTIONS for word in words):
-        raise ValueError(f"space {space}; expected one like left-posterior-superior")
-    return np.diag([*(DIRECTIONS[word] for word in words), 1]) @ affine
+def _check_nrrd_geometry(fields: dict[str, str]) -> None:
+    for vector in re.findall(r"\(([^)]*)\)", fields.get("spacedirections", "")):
+        _check_numbers(vector, 3)
+    for name in ("spacings", "spaceorigin"):
+        if name in fields:
+            _check_numbers(fields[name].strip("()"), 3)
 
 
-def _meta(content: bytes) -> tuple[Header, int]:
+def _meta(content: bytes) -> Header:
     fields: dict[str, str] = {}
-    metadata: dict[str, str] = {}
     start = 0
     while "elementdatafile" not in fields:
         end = content.find(b"\n", start, HEADER_BYTES)
         line = content[start : end if end >= 0 else None].decode("utf-8", errors="replace")
         key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or key.lower() in fields:
+        key = key.lower()
+        if not equals or key in fields:
             raise ValueError(f"{line[:40]!r} in its header; expected KEY = VALUE, each once, up to ElementDataFile")
-        (fields if key.lower() in META_FIELDS else metadata)[key.lower() if key.lower() in META_FIELDS else key] = value
+        if key in META_FIELDS:
+            fields[key] = value
         if end < 0 and "elementdatafile" not in fields:
             raise ValueError("no ElementDataFile")
         start = end + 1 if end >= 0 else len(content)
@@ -191,23 +176,16 @@ def _meta(content: bytes) -> tuple[Header, int]:
         raise ValueError(f"NDims {n}, DimSize {fields['dimsize']}, ElementType {fields['elementtype']}")
     if fields.get("headersize", "0") not in ("0", "-1"):
         raise ValueError("parts of its data are to be skipped")
-    big = _true(fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")))
+    for order in ("binarydatabyteordermsb", "elementbyteordermsb"):
+        _true(fields.get(order, "False"))
     packed = _true(fields.get("compresseddata", "False"))
     encoding = ("gzip" if packed else "raw") if _true(fields.get("binarydata", "True")) else "text"
-    affine = np.eye(4)
     if n == 3:
-        matrix = _first(fields, ("transformmatrix", "rotation", "orientation"), "1 0 0 0 1 0 0 0 1")
-        spacing = _numbers(_first(fields, ("elementspacing", "elementsize"), "1 1 1"), 3)
-        affine[:3, :3] = np.reshape(_numbers(matrix, 9), (3, 3)).T * spacing
-        affine[:3, 3] = _numbers(_first(fields, ("offset", "position", "origin"), "0 0 0"), 3)
+        for name in META_GEOMETRY.keys() & fields.keys():
+            _check_numbers(fields[name], META_GEOMETRY[name])
     file = fields["elementdatafile"]
-    data = "" if file.upper() == "LOCAL" else file
     channels = int(fields.get("elementnumberofchannels", "1"))
-    return Header(shape, (">" if big else "<") + kind, encoding, affine, data, metadata, channels), start
-
-
-def _first(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:
-    return next((fields[name] for name in names if name in fields), default)
+    return Header(shape, channels, kind, encoding, "" if file.upper() == "LOCAL" else file, start)
 
 
 def _true(text: str) -> bool:
@@ -216,8 +194,7 @@ def _true(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _numbers(text: str, count: int) -> list[float]:
+def _check_numbers(text: str, count: int) -> None:
     numbers = [float(word) for word in text.replace(",", " ").split()]
-    if len(numbers) != count:
-        raise ValueError(f"{text!r}; expected {count} numbers")
-    return numbers
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise ValueError(f"{text!r}; expected {count} finite numbers")
