@@ -1,8 +1,8 @@
 """Label maps in and out on the same grid.
 
 NIfTI goes through nibabel, NRRD and MetaImage through ITK, after :mod:`near_monai.textheaders` has checked them.
-Whatever the format, arrays are in file axis order and affines in RAS world mm (the convention of nibabel): ITK counts in
-LPS and its arrays come reversed, which is undone here and nowhere else.
+Whatever the format, arrays are in file axis order and affines in RAS world mm (the convention of nibabel): ITK counts
+in LPS and its arrays come reversed, which is undone here and nowhere else.
 """
 
 from __future__ import annotations
