@@ -39,8 +39,7 @@ def kills(bench: Bench, what: str, count: int) -> Row:
             command = bench.run(what, output)
             if command.wait(bench.chance.uniform(0, bench.expected(what)[1])) is not None:
                 break
-            command.stop(signal.SIGKILL)
-            done += 1
+            done += command.stop(signal.SIGKILL) == -signal.SIGKILL
             parts += len([*output.rglob(f"{PART_PREFIX}*")])
         bench.check(what, output)
         shutil.rmtree(output)

@@ -168,6 +168,10 @@ def _listed(description: Path, name: str) -> Path:
         raise NearError(f"{description}: lists {name}, which is outside {folder}; use paths inside the data set")
     if not suffix_of(path):
         raise NearError(f"{description}: lists {name}; expected one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise NearError(f"{description}: lists {name}, but there is no such file under {folder}")
+    try:
+        there = path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
+        raise NearError(f"{description}: lists {name[:200]}, but there is no such file under {folder}")
     return path

@@ -126,6 +126,7 @@ def test_links_inside_a_data_set_are_followed(tmp_path: Path) -> None:
         ({"training": [{"label": "../out.nii.gz"}]}, r"lists \.\./out\.nii\.gz, which is outside"),
         ({"training": [{"label": "labelsTr/../../out.nii.gz"}]}, "which is outside"),
         ({"training": [{"label": "/etc/passwd"}]}, "which is outside"),
+        ({"training": [{"label": "x" * 300 + ".nii.gz"}]}, "there is no such file"),
         ({"training": [{"label": "gone.nii.gz"}]}, "lists gone.nii.gz, but there is no such file"),
         ({"training": [{"label": "in.nii.gz", "truth": "gone.nii.gz"}]}, "lists gone.nii.gz"),
         ({"training": [{"label": "in.txt"}]}, "lists in.txt; expected one of"),
