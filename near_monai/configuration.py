@@ -68,7 +68,7 @@ def check_keys(config: dict[str, Any], known: set[str]) -> None:
     text = json.dumps(config, default=str)
     for key in keys_of(config):
         if key not in known and not re.search(rf"[@%]{re.escape(key)}(?!\w)", text):
-            raise unknown_key(key, known)
+            raise unknown_key(key, [own for own in keys_of(config) if own in known])
 
 
 def unknown_key(key: str, known: Iterable[str], dashes: str = "") -> NearError:

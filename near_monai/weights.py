@@ -167,14 +167,6 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def shareable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights without what they hold of single patients: a table of codes becomes one row of zeros.
-
-    The rest, with which saved codes are drawn, stays as it is.
-    """
-    return {name: torch.zeros_like(value[:1]) if name == TABLE else value for name, value in state.items()}
-
-
 def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Put ``state`` into ``network``; every tensor must fit.
 
