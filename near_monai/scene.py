@@ -32,7 +32,7 @@ PALE = 205
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class Part:
     """A triangle mesh.
 
     Attributes:
@@ -56,7 +56,7 @@ def scene_of(
     affine: NDArray[np.float64],
     labels: Sequence[int | str],
     anatomy: Anatomy,
-) -> list[Surface]:
+) -> list[Part]:
     """All surfaces of a case; what holds no voxel has none.
 
     Args:
@@ -74,7 +74,7 @@ def scene_of(
         for edit in edits:
             if edit.kind == kind:
                 changed[tuple(edit.voxels.T)] = True
-        drawn.append(_surface(kind, changed, grid, affine, CELL_MM, WRAP_MM))
+        drawn.append(_part(kind, changed, grid, affine, CELL_MM, WRAP_MM))
     for label in labels:
         structure = None if label == FOREGROUND else anatomy.by_index(int(label))
         cell, name, colour = CELL_MM, "", None
@@ -82,11 +82,11 @@ def scene_of(
             cell, name = CELL_MM * structure.scale, f" {structure.name}"
             colour = tuple((c + 2 * PALE) // 3 for c in structure.colour)
         for when, array in (("before", before), ("after", after)):
-            drawn.append(_surface(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
-    return [surface for surface in drawn if surface is not None]
+            drawn.append(_part(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
+    return [part for part in drawn if part is not None]
 
 
-def _surface(
+def _part(
     name: str,
     mask: NDArray[np.bool_],
     grid: Grid,
@@ -94,7 +94,7 @@ def _surface(
     cell: float,
     wider: float,
     colour: tuple[int, ...] | None = None,
-) -> Surface | None:
+) -> Part | None:
     """The surface of ``mask``, ``wider`` mm outside it, in cells of ``cell`` mm; ``None`` if there is nothing."""
     if not mask.any():
         return None
@@ -107,26 +107,24 @@ def _surface(
     if field.min() >= wider:
         return None
     vertices, faces, _, _ = marching_cubes(field, wider)
-    return Surface(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
+    return Part(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
 
 
-def packed(surfaces: Iterable[Surface]) -> dict[str, Any]:
+def packed(parts: Iterable[Part]) -> dict[str, Any]:
     """Surfaces as plain JSON: names and counts, and all numbers, deflated, in base64.
 
     Per surface come V x 3 little-endian int16 (in units from ``origin``), then F x 3 int32; each row is the difference
     from the one before, which is easier to deflate.
     """
-    surfaces = list(surfaces)
-    everything = np.concatenate([s.vertices for s in surfaces]) if surfaces else np.zeros((1, 3))
+    parts = list(parts)
+    everything = np.concatenate([s.vertices for s in parts]) if parts else np.zeros((1, 3))
     origin = (everything.min(0) + everything.max(0)) / 2
-    payload = b"".join(
-        _steps(np.round((s.vertices - origin) / UNIT_MM), "<i2") + _steps(s.faces, "<i4") for s in surfaces
-    )
+    payload = b"".join(_steps(np.round((s.vertices - origin) / UNIT_MM), "<i2") + _steps(s.faces, "<i4") for s in parts)
     return {
         "origin": [round(float(x), 3) for x in origin],
         "unit": UNIT_MM,
         "surfaces": [
-            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in surfaces
+            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in parts
         ],
         "data": base64.b64encode(zlib.compress(payload, 9)).decode("ascii"),
     }

@@ -1,16 +1,20 @@
 """Edits found from files, shown in a report, and taken back one by one."""
 
+import base64
 import json
 import shutil
 import subprocess
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from near_monai.anatomy import HEART
 from near_monai.batch import refine_files
 from near_monai.cli import main
 from near_monai.coords import Grid
@@ -20,6 +24,7 @@ from near_monai.files import Options
 from near_monai.io import read_label
 from near_monai.report import write_report
 from near_monai.review import ReviewedCase, apply_review, finished_cases, read_run
+from near_monai.scene import packed, scene_of
 
 #: A name that HTML, a shell and a URL would all trip over.
 NASTY = "<b>it's 100% & ü"
@@ -88,6 +93,25 @@ def test_voxels_of_other_classes_come_back() -> None:
     after = TUBE | LUMP  # class 3 has taken the voxels of class 2
     edits = find_edits(before, after, None, GRID, [2, 3])
     assert np.array_equal(take_back(before, after, [e for e in edits if e.name == "3/A1"]), before)
+
+
+def test_surfaces_lie_around_what_they_show() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP
+    edits = find_edits(before, after, None, GRID, [3])
+    scene = packed(scene_of(before, after, edits, GRID, AFFINE, [3], HEART))
+    payload, shown = zlib.decompress(base64.b64decode(scene["data"])), {"added": LUMP, "removed": SPECK, "after": after}
+    for part in scene["surfaces"]:
+        size = part["vertices"] * 6
+        steps = np.frombuffer(payload[:size], "<i2").reshape(-1, 3).cumsum(0, dtype=np.int16)
+        faces = np.frombuffer(payload[size : size + part["faces"] * 12], "<i4").reshape(-1, 3).cumsum(0, dtype=np.int32)
+        payload = payload[size + part["faces"] * 12 :]
+        assert sorted(np.unique(faces)) == list(range(part["vertices"]))
+        vertices = steps * scene["unit"] + scene["origin"]
+        label = shown.get(part["name"], before)
+        world = apply_affine(AFFINE, np.argwhere(label))
+        assert np.abs(vertices.min(0) - world.min(0)).max() < 1.2 and np.abs(vertices.max(0) - world.max(0)).max() < 1.2
+    assert [part["name"] for part in scene["surfaces"]] == ["added", "removed", "before", "after"]
+    assert not payload
 
 
 def test_review_takes_back_what_is_named_and_remembers_it(run: Path) -> None:
