@@ -74,13 +74,7 @@ def refine_files(
         kept.cache_clear()  # the files may have changed since an earlier run
     anatomy = _anatomy(options.table)
     _network(options.weights or shipped(VESSEL.weights), options.device)
-    head = {
-        "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": str(source),
-        "options": asdict(options),
-        "device": str(pick_device(options.device)),
-    }
+    head = _head(source, options)
     named = [fingerprint(Path(name), None) for name in (options.weights, options.table) if name]
     records = Records(output, "shard-{}-of-{}".format(*shard), [__version__, asdict(options), named])
     records.merge(head, cases)
@@ -95,14 +89,30 @@ def refine_files(
     jobs = _rows(todo, output, options, workers or min(_cores(options.device), len(todo) // 3))
     try:
         for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet):
-            if "message" in row:
-                tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
-            elif row["warnings"] and not quiet:
-                tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
+            _tell(case, row, quiet)
             records.add(case, row)
     finally:
         run = records.merge(head, cases)
     return run
+
+
+def _head(source: str | Path, options: Options) -> Row:
+    """What ``run.json`` says of a run as a whole."""
+    return {
+        "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": str(source),
+        "options": asdict(options),
+        "device": str(pick_device(options.device)),
+    }
+
+
+def _tell(case: Case, row: Row, quiet: bool) -> None:
+    """What went wrong with a case, or may have, on stderr."""
+    if "message" in row:
+        tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
+    elif row["warnings"] and not quiet:
+        tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
 
 
 def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -> Iterator[tuple[Case, Row]]:
