@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from near_monai.files import BRIDGE_FOLDER
 from near_monai.io import LabelMap, read_label, write_label
 from near_monai.records import DONE, RUN_FILE, Row
 from near_monai.storage import fingerprint, write_json
+
+logger = logging.getLogger("near_monai")
 
 REVIEW_FOLDER, REVIEW_FILE = "reviewed", "review.json"
 
@@ -111,20 +114,22 @@ def finished_cases(folder: Path, run: dict[str, Any]) -> Iterator[ReviewedCase]:
 def rejected_in(folder: Path) -> dict[str, list[str]]:
     """Per case the names of the edits that earlier reviews of the run in ``folder`` took back.
 
+    Those of a case that was refined again since are gone: its edits are others.
+
     Raises:
-        NearError: the file that holds them is damaged, or a case was refined again since.
+        NearError: the file that holds them is damaged.
     """
     path = folder / REVIEW_FOLDER / REVIEW_FILE
     if not path.is_file():
         return {}
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        found = {row["name"]: list(row["rejected"]) for row in rows}
-        stale = [row["name"] for row in rows if fingerprint(folder / row["file"], None) != row["state"]]
+        now = {row["name"]: fingerprint(folder / row["file"], None) for row in rows}
+        found = {row["name"]: list(row["rejected"]) for row in rows if now[row["name"]] == row["state"]}
     except (ValueError, KeyError, TypeError) as error:
         raise NearError(f"{path}: is damaged; delete it to review anew") from error
-    if stale:
-        raise NearError(f"{path}: {stale[0]} was refined again since; delete this file to review anew")
+    for name in now.keys() - found.keys():
+        logger.warning(f"{path}: {name} was refined again since; its edits are others, and none of them is rejected")
     return found
 
 
