@@ -64,7 +64,7 @@ def test_command_is_understood(document: str, command: str) -> None:
     elif command.startswith(BENCHMARKS):
         assert importlib.util.find_spec(words[2]) if words[1] == "-m" else (ROOT / words[1]).is_file()
     else:
-        assert words[0] == "cp" or words[1:3] == ["-m", "zipfile"], "a command of another kind: teach the test what it is"
+        assert words[0] == "cp" or words[1:3] == ["-m", "zipfile"], "teach the test this kind of command"
 
 
 def understand(words: list[str]) -> None:
