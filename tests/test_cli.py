@@ -114,7 +114,7 @@ def test_cube_lies_at_the_same_place_in_the_world(folder: Path, tmp_path: Path) 
         centres.append(np.r_[np.argwhere(mask).mean(0), 1] @ file.affine.T)
         centres.append(np.array([mask.sum() * abs(np.linalg.det(file.affine[:3, :3]))]))
     assert read_label(tmp_path / "cube" / name).array.shape == (72, 72, 72)
-    np.testing.assert_allclose(centres[2], centres[0], atol=0.1)
+    np.testing.assert_allclose(centres[2], centres[0], atol=0.14)  # a fifth of a voxel; a shift would be half of one
     # the label is resampled as a signed distance, which costs thin vessels a few per cent
     assert centres[3] == pytest.approx(centres[1], rel=0.08)
 
