@@ -199,6 +199,13 @@ _TURN: dict[str, Callable[[Any], Any]] = {
 }
 
 HEART = load(Path(__file__).with_name("anatomy.yaml"))
+
+
+def table_of(path: str | Path | None) -> Anatomy:
+    """The table in a file, see :func:`load`; the heart's if none is named."""
+    return load(path) if path else HEART
+
+
 by_name = HEART.by_name
 rank = HEART.rank
 priority = HEART.priority

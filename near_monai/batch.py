@@ -21,7 +21,7 @@ import monai
 import torch
 from tqdm import tqdm
 
-from near_monai.anatomy import HEART, Anatomy, load
+from near_monai.anatomy import Anatomy, table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.errors import NearError, in_one_line
@@ -175,7 +175,7 @@ def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpac
 
 @cache
 def _anatomy(table: str | None) -> Anatomy:
-    return load(table) if table else HEART
+    return table_of(table)
 
 
 def _cores(device: str) -> int:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from near_monai.boxes import Box, occupied, voxels_of
-from near_monai.cleaning import components
 from near_monai.coords import Grid
-from near_monai.findings import LEAST_MM3, beyond_wall, wall_reach
+from near_monai.findings import Piece, beyond_wall, large_pieces, wall_reach
 from near_monai.transforms import mask_of
 
 #: Kinds of edits and the letters that their names begin with.
@@ -93,10 +92,11 @@ def _of_class(
         "removed": (beyond_wall(old, new, sub), changed & old),
     }
     for kind, (core, all_of_kind) in kinds.items():
-        for number, (centre, volume, region) in enumerate(_places(core, all_of_kind, sub), 1):
+        for number, piece in enumerate(large_pieces(core, sub), 1):
+            region = _region(piece, all_of_kind, sub)
             changed[tuple(region.T)] = False
             name = f"{label}/{LETTERS[kind]}{number}"
-            yield Edit(name, kind, label, centre, volume, region + box.start)
+            yield Edit(name, kind, label, piece.place, piece.volume_mm3, region + box.start)
     wall = voxels_of(changed)
     if len(wall):
         x, y, z = (float(v) for v in sub.to_mm(wall.mean(0)))
@@ -104,27 +104,10 @@ def _of_class(
         yield Edit(f"{label}/{LETTERS['wall']}", "wall", label, (x, y, z), volume, wall + box.start)
 
 
-def _places(
-    core: NDArray[np.bool_], changed: NDArray[np.bool_], grid: Grid
-) -> list[tuple[tuple[float, float, float], float, NDArray[np.intp]]]:
-    """Centre in mm, volume and voxels of every piece of ``core`` that is large enough, largest first.
-
-    The voxels are those of ``changed`` within the reach of the wall; centre and volume are those of the piece.
-    """
-    if not core.any():
-        return []
-    index, count = components(core)
-    size = np.bincount(index[core], minlength=count + 1)
-    boxes = ndimage.find_objects(index)
+def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid) -> NDArray[np.intp]:
+    """Voxels of ``changed`` in ``piece`` or within the reach of the wall of it."""
     reach = wall_reach(grid)
-    found = []
-    for number in np.argsort(-size, kind="stable").tolist():
-        volume = float(size[number]) * grid.voxel_volume
-        if number == 0 or volume < LEAST_MM3:
-            continue
-        near = Box.of(boxes[number - 1]).grow(max(reach) + 1, grid.shape)
-        piece = index[near.slices()] == number
-        around = ndimage.maximum_filter(piece, [2 * n + 1 for n in reach]) & changed[near.slices()]
-        x, y, z = (float(v) for v in grid.to_mm(voxels_of(piece).mean(0) + near.start))
-        found.append(((x, y, z), volume, voxels_of(around) + near.start))
-    return found
+    near = piece.box.grow(max(reach) + 1, grid.shape)
+    wide = np.zeros(near.shape, bool)
+    wide[piece.box.within(near).slices()] = piece.mask
+    return voxels_of(ndimage.maximum_filter(wide, [2 * n + 1 for n in reach]) & changed[near.slices()]) + near.start

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.boxes import box_of, voxels_of
+from near_monai.boxes import Box, box_of, voxels_of
 from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
@@ -64,7 +64,7 @@ def find(mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.fl
         "bridged": bridge,
         "uncertain": beyond_wall((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, grid),
     }
-    found = [finding for kind, there in places.items() for finding in _pieces(kind, there, p, box.grid(grid))]
+    found = [finding for kind, there in places.items() for finding in _findings(kind, there, p, box.grid(grid))]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
@@ -88,19 +88,36 @@ def beyond_wall(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -
     return far
 
 
-def _pieces(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
-    """One finding per component of ``there`` that is large enough."""
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A component of a mask: its ``mask`` on ``box``, its centre in mm and its volume."""
+
+    box: Box
+    mask: NDArray[np.bool_]
+    place: tuple[float, float, float]
+    volume_mm3: float
+
+
+def large_pieces(there: NDArray[np.bool_], grid: Grid) -> list[Piece]:
+    """Components of ``there`` ``(X, Y, Z)`` of at least :data:`LEAST_MM3`, largest first."""
     if not there.any():
         return []
     region = box_of(there)
-    there, probability, grid = there[region.slices()], probability[region.slices()], region.grid(grid)
-    index, count = components(there)
-    volume = np.bincount(index[there], minlength=count + 1) * grid.voxel_volume
+    index, count = components(there[region.slices()])
+    size = np.bincount(index[index > 0], minlength=count + 1)
     found = []
-    for number, box in enumerate(ndimage.find_objects(index), 1):
-        if volume[number] < LEAST_MM3:
-            continue
-        piece = index[box] == number
-        x, y, z = (float(v) for v in grid.to_mm(np.argwhere(piece).mean(0) + [side.start for side in box]))
-        found.append(Finding(kind, (x, y, z), float(volume[number]), float(probability[box][piece].mean())))
-    return found
+    for number, slices in enumerate(ndimage.find_objects(index), 1):
+        volume = float(size[number]) * grid.voxel_volume
+        if volume >= LEAST_MM3:
+            box, mask = Box.of(slices).moved(region.start), index[slices] == number
+            x, y, z = (float(v) for v in grid.to_mm(voxels_of(mask).mean(0) + box.start))
+            found.append(Piece(box, mask, (x, y, z), volume))
+    return sorted(found, key=lambda piece: -piece.volume_mm3)
+
+
+def _findings(kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> list[Finding]:
+    """One finding per component of ``there`` that is large enough."""
+    return [
+        Finding(kind, piece.place, piece.volume_mm3, float(probability[piece.box.slices()][piece.mask].mean()))
+        for piece in large_pieces(there, grid)
+    ]

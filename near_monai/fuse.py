@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from near_monai.anatomy import HEART, Anatomy, load
+from near_monai.anatomy import Anatomy, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import find_cases
 from near_monai.colours import segment_fields, write_tables
@@ -51,7 +51,7 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
     Raises:
         NearError: a folder holds nothing, no case is in all of them, or grids differ.
     """
-    anatomy = load(table) if table else HEART
+    anatomy = table_of(table)
     found = [{case.name: case.label for case in find_cases(folder)} for folder in folders]
     names = sorted(set.intersection(*(set(cases) for cases in found)))
     if not names:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, Structure, load
+from near_monai.anatomy import HEART, Anatomy, Structure, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases
 from near_monai.compact import CompactField, stored
@@ -169,7 +169,7 @@ def organ_training_cases(
     """
     own: list[TrainingCase] = []
     if dataset_dir:
-        anatomy = load(table) if table else HEART
+        anatomy = table_of(table)
         structure = anatomy.by_index(label) if isinstance(label, int) else None
         if structure is None:
             known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)

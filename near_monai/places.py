@@ -37,7 +37,11 @@ def in_world(places: Iterable[Place], grid: Grid, affine: ArrayLike) -> list[dic
     """
     records = []
     for found in sorted(places, key=lambda place: -place.volume_mm3):
-        place = apply_affine(np.asarray(affine, np.float64), grid.to_voxel(found.place))
-        record = asdict(found) | {"place": [round(float(x), 1) for x in place]}
+        record = asdict(found) | {"place": world_mm(found.place, grid, affine)}
         records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
     return records
+
+
+def world_mm(place: ArrayLike, grid: Grid, affine: ArrayLike) -> list[float]:
+    """A ``place`` in mm, in the frame of ``grid``, in world mm, rounded to a tenth; ``affine`` is that of ``grid``."""
+    return [round(float(x), 1) for x in apply_affine(np.asarray(affine, np.float64), grid.to_voxel(place))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from near_monai.anatomy import HEART, load
+from near_monai.anatomy import table_of
 from near_monai.codes import redraw
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, write_label
@@ -41,7 +41,7 @@ def redraw_files(
     paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     if not paths:
         raise NearError(f"{source}: no code files; expected NAME.npz as --save-codes writes them")
-    anatomy = load(table) if table else HEART
+    anatomy = table_of(table)
     for path in paths:
         target = Path(output) / f"{path.stem}.nii.gz"
         if target.exists():

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from nibabel.affines import apply_affine
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
-from near_monai.anatomy import HEART, Anatomy, load
+from near_monai.anatomy import Anatomy, table_of
 from near_monai.errors import NearError
 from near_monai.files import BRIDGE_FOLDER
+from near_monai.places import world_mm
 from near_monai.records import DONE, Row
 from near_monai.review import ReviewedCase, read_run, rejected_in
 from near_monai.scene import packed, scene_of
@@ -50,7 +50,7 @@ def write_report(folder: Path, quiet: bool = False) -> Path:
     """
     run, rejected = read_run(folder), rejected_in(folder)
     table = run["options"]["table"]
-    anatomy = load(table) if table else HEART
+    anatomy = table_of(table)
     rows = tqdm(run["cases"], desc="report", unit="case", disable=quiet)
     cases = sorted((_case(folder, row, rejected, anatomy) for row in rows), key=_urgency, reverse=True)
     page = _template().render(run=run, cases=cases, folder=str(folder), plotly=Markup(get_plotlyjs()))
@@ -76,7 +76,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
         {
             "name": edit.name,
             "kind": edit.kind,
-            "place": [round(float(x), 1) for x in apply_affine(before.affine, before.grid.to_voxel(edit.place))],
+            "place": world_mm(edit.place, before.grid, before.affine),
             "volume": edit.volume_mm3,
             "rejected": edit.name in rejected,
         }
