@@ -40,6 +40,12 @@ class Box:
         x, y, z = (min(hi + voxels, n) for hi, n in zip(self.stop, shape, strict=True))
         return Box((a, b, c), (x, y, z))
 
+    def overlap(self, other: Box) -> Box:
+        """What the box shares with ``other``; no voxels if they are apart."""
+        a, b, c = (max(one, two) for one, two in zip(self.start, other.start, strict=True))
+        x, y, z = (min(one, two) for one, two in zip(self.stop, other.stop, strict=True))
+        return Box((a, b, c), (max(a, x), max(b, y), max(c, z)))
+
     def within(self, outer: Box) -> Box:
         """This box in the voxel coordinates of the sub-grid ``outer``."""
         a, b, c = (lo - o for lo, o in zip(self.start, outer.start, strict=True))
@@ -63,12 +69,13 @@ def voxels_of(mask: NDArray[np.generic]) -> NDArray[np.intp]:
 
 
 def box_of(mask: NDArray[np.generic]) -> Box:
-    """Bounding box of the voxels of ``mask`` that are not 0; there must be some."""
-    ranges = []
-    for axis in range(3):
-        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        ranges.append((int(found[0]), int(found[-1]) + 1))
-    (a, x), (b, y), (c, z) = ranges
+    """Bounding box of the voxels of ``mask`` that are not 0; there must be some, and none below 0."""
+    start, stop = [0, 0, 0], list(mask.shape)
+    for axis in np.argsort(mask.strides)[::-1].tolist():  # what is cut off first lies apart in memory
+        part = mask[tuple(map(slice, start, stop))]
+        found = np.flatnonzero(part.max(axis=tuple(a for a in range(3) if a != axis)))
+        start[axis], stop[axis] = int(found[0]), int(found[-1]) + 1
+    (a, b, c), (x, y, z) = start, stop
     return Box((a, b, c), (x, y, z))
 
 

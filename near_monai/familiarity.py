@@ -30,12 +30,10 @@ def warnings_for(
     Args:
         mask: ``(X, Y, Z)`` the label, at least one voxel set.
         grid: its grid.
-        refined: what became of it.
+        refined: what became of it, not empty either.
         refined_grid: the grid of ``refined``.
         noise_mm: estimated noise of the label.
     """
-    if not refined.any():
-        return ["nothing is left of it: is it the right class?"]
     box = box_of(mask)
     volume = np.count_nonzero(mask) * grid.voxel_volume
     radius = 2 * volume / wall_area(mask, grid)

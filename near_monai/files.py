@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,23 +85,32 @@ def refine_one_class(
     fused = put_back(array, grid, result.repaired.mask, target, label, anatomy)
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
     repaired = result.repaired.within(after)
-    findings = find(result.label, repaired, result.probability, target)
     place = None if options.resolution else box
     code = replace(result.code, reference=file.grid.scaled(1 / structure.scale))
     written = _Target(case, output, file, filled, target, place)
-    written.write(fused, replace(result, code=code), repaired.bridge_mask, options)
-    warnings = warnings_for(mask, grid, after, target, repaired.noise_mm)
-    lost = [] if after.any() else ["nothing is left of the label"]
-    return {
-        "label": label,
-        "components_before": count_components(mask),
-        "volume_before_mm3": _volume(mask, grid),
-        **_figures(after, result.label, repaired, target),
-        "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
-        "findings": in_world(findings, file.grid, file.affine),
-        "structure": structure.name,
-        "warnings": disagreement(file) + lost + (warnings if structure.weights == VESSEL.weights else []),
-    }
+    with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
+        writing = pool.submit(written.write, fused, replace(result, code=code), repaired.bridge_mask, options)
+        row = {
+            "label": label,
+            "components_before": count_components(mask),
+            "volume_before_mm3": _volume(mask, grid),
+            **_figures(after, result.label, repaired, target),
+            "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
+            "findings": in_world(find(result.label, repaired, result.probability, target), file.grid, file.affine),
+            "structure": structure.name,
+            "warnings": disagreement(file) + _warnings(mask, grid, after, target, repaired.noise_mm, structure),
+        }
+        writing.result()
+    return row
+
+
+def _warnings(
+    mask: NDArray[np.bool_], grid: Grid, after: NDArray[np.bool_], target: Grid, noise_mm: float, structure: Structure
+) -> list[str]:
+    """What is unusual about a label; only of coronary arteries is it known what is usual."""
+    if not after.any():
+        return ["nothing is left of the label"]
+    return warnings_for(mask, grid, after, target, noise_mm) if structure.weights == VESSEL.weights else []
 
 
 def _figures(after: NDArray[np.bool_], label: NDArray[np.bool_], repaired: Repaired, grid: Grid) -> dict[str, float]:
@@ -147,7 +157,8 @@ class _Target:
         """``part`` in its volume, which holds 0 elsewhere; as it is on a grid of its own."""
         if self.place is None:
             return part
-        out = np.zeros_like(self.file.array, part.dtype)
+        array = self.file.array  # pages of zeros that nobody touches cost nothing, unlike those of zeros_like
+        out = np.zeros(array.shape, part.dtype, order="F" if array.flags.f_contiguous else "C")
         out[(place or self.place).slices()] = part
         return out
 

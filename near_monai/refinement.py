@@ -22,8 +22,8 @@ from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network, shipped
 
-#: mm of background around a structure of scale 1 in which its function is asked.
-MARGIN_MM = 8.0
+#: mm of background kept around a structure of scale 1: F is asked up to 4 mm from it, tubes need 5.
+MARGIN_MM = 5.0
 
 
 @dataclass(frozen=True)

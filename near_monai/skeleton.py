@@ -27,14 +27,11 @@ def skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not mask.any():
         return line
     region = box_of(mask).slices()
-    found = line[region]
-    found |= skeletonize(mask[region]).astype(bool)
-    index, count = components(mask[region])
-    lost = np.setdiff1d(np.arange(1, count + 1), index[found])
-    boxes = ndimage.find_objects(index)
-    for number in lost:
-        box = boxes[number - 1]
-        found[box] |= _rescue(index[box] == number)
+    found, index = line[region], components(mask[region])[0]
+    for number, box in enumerate(ndimage.find_objects(index), 1):  # thinning scans its box again and again
+        part = index[box] == number
+        thinned = skeletonize(part).astype(bool)
+        found[box] |= thinned if thinned.any() else _rescue(part)
     return line
 
 
