@@ -70,7 +70,10 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
     blocks = active_blocks(union[cut], near_grid, grid, space.margin)
 
     def image_of(box: Box) -> torch.Tensor:
-        return space.image(sample_axes(distance, box.grid(grid).axes_in(near_grid))).to(device)
+        wanted = box.grid(grid)
+        around = _voxels_in(wanted, near_grid).grow(2, near_grid.shape)
+        part = distance[..., *around.slices()]
+        return space.image(sample_axes(part, wanted.axes_in(around.grid(near_grid)))).to(device)
 
     if not isinstance(network.source, LabelEncoder):
         raise NearError("the weights hold codes of the cases that they were trained on, and no encoder for new ones")
