@@ -35,18 +35,36 @@ SPARSE = 0.02
 
 def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """26-connected components of ``mask``: their index per voxel (0 outside) and their number."""
-    if np.count_nonzero(mask) > SPARSE * mask.size:
+    if not _sparse(mask):
         index, count = ndimage.label(mask, NEIGHBOURS)
         return index, int(count)
     index = np.zeros(mask.shape, np.int32)
     voxels = voxels_of(mask)
-    if len(voxels):
-        index[tuple(voxels.T)] = _owners(voxels, mask.shape) + 1
+    index[tuple(voxels.T)] = _owners(voxels, mask.shape) + 1
     return index, int(index.max(initial=0))
 
 
+def component_sizes(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Voxels of every 26-connected component."""
+    if not mask.any():
+        return np.zeros(0, np.intp)
+    mask = mask[box_of(mask).slices()]
+    if _sparse(mask):
+        return np.bincount(_owners(voxels_of(mask), mask.shape))
+    return np.bincount(components(mask)[0].ravel())[1:]
+
+
+def count_components(mask: NDArray[np.bool_]) -> int:
+    """Number of 26-connected components."""
+    return len(component_sizes(mask))
+
+
+def _sparse(mask: NDArray[np.bool_]) -> bool:
+    return np.count_nonzero(mask) <= SPARSE * mask.size
+
+
 def _owners(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Component, from 0, of every one of ``voxels`` ``(N, 3)`` in the order of the array, of which there are some."""
+    """Component, from 0, of every one of ``voxels`` ``(N, 3)`` in the order of the array."""
     wide = np.add(shape, 2)  # a rim, so that the last voxel of a row is no neighbour of the first of the next
     flat = np.asarray(np.ravel_multi_index(tuple(voxels.T), tuple(wide)))
     pairs = []
@@ -58,11 +76,6 @@ def _owners(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int3
     one, other = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(one.size, bool), (one, other)), (len(flat),) * 2)
     return np.asarray(connected_components(graph, directed=False)[1])
-
-
-def count_components(mask: NDArray[np.bool_]) -> int:
-    """Number of 26-connected components."""
-    return components(mask[box_of(mask).slices()])[1] if mask.any() else 0
 
 
 def drop_specks(

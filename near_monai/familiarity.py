@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.boxes import box_of
-from near_monai.cleaning import components
+from near_monai.cleaning import component_sizes
 from near_monai.coords import Grid
 from near_monai.repair import wall_area
 
@@ -39,7 +39,7 @@ def warnings_for(
     radius = 2 * volume / wall_area(mask, grid)
     extent = float(max(n * s for n, s in zip(box.shape, grid.spacing, strict=True)))
     change = np.count_nonzero(refined) * refined_grid.voxel_volume / volume - 1
-    sizes = np.bincount(components(refined[box_of(refined).slices()])[0].ravel())[1:]
+    sizes = component_sizes(refined)
     rules = (
         (not RADIUS_MM[0] <= radius <= RADIUS_MM[1], f"mean radius {radius:.1f} mm: is it the right class?"),
         (extent > EXTENT_MM[1], f"{extent:.0f} mm long: does it hold a graft, or more than the coronary arteries?"),
