@@ -60,7 +60,7 @@ def count_components(mask: NDArray[np.bool_]) -> int:
 
 
 def _sparse(mask: NDArray[np.bool_]) -> bool:
-    return np.count_nonzero(mask) <= SPARSE * mask.size
+    return bool(np.count_nonzero(mask) <= SPARSE * mask.size)
 
 
 def _owners(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int32]:
