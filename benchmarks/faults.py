@@ -22,9 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 
-from benchmarks.commands import CASES, Bench, digest
+from benchmarks.commands import CASES, Bench, digest, files_of, labels_of
 from near_monai.storage import PART_PREFIX, claim_empty, write_json, write_text
 
 Row = dict[str, Any]
@@ -98,6 +100,22 @@ def memory(bench: Bench, what: str, megabytes: int) -> Row:
     return {"count": 1, "outcome": f"exit 1: {line}; with more memory identical results"}
 
 
+def large_case(bench: Bench, megabytes: int) -> Row:
+    """One case is too large for the memory; the others are finished without it."""
+    few = Bench(bench.folder / "large", 0)
+    scan = np.zeros((1000, 1000, 600), np.uint8)
+    scan[:48, :40, :32] = nib.nifti1.load(few.source / "00.nii.gz").dataobj
+    nib.save(nib.Nifti1Image(scan, np.diag([0.5, 0.55, 0.7, 1])), few.source / "large.nii.gz")
+    few.inputs, output = files_of(few.source), few.folder / "out"
+    command = few.run("refinement", output, megabytes << 20)
+    code, line, found = command.wait(), command.says(), labels_of(output)
+    failed = [key for key, value in found.items() if value == "failed"]
+    if code != 1 or failed != ["status of large"]:
+        raise AssertionError(f"large case: exit code {code}, failed: {failed}: {line}")
+    few.check("refinement", output)
+    return {"count": 1, "outcome": f"exit 1: {line}; the {CASES} others are finished, with more memory all"}
+
+
 def vanished(bench: Bench, victim: str) -> Row:
     """An input, or the output folder, is deleted in the middle of a refinement."""
     output = bench.folder / "vanished"
@@ -146,6 +164,7 @@ def faults(bench: Bench, count: int) -> Iterator[tuple[str, str, Callable[[], Ro
             yield "full disk", what, partial(full_disk, bench, what, size)
             yield "read-only disk", what, partial(read_only, bench, what)
         yield "out of memory", what, partial(memory, bench, what, megabytes)
+    yield "one large case", "refinement", partial(large_case, bench, 500)
     yield "kill -9 of one of 3", "refinement", partial(orphans, bench)
     for victim in ("input", "output"):
         yield f"{victim} vanishes", "refinement", partial(vanished, bench, victim)
