@@ -5,7 +5,7 @@ Found anew from the files, before and after, whenever they are needed: the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ def find_edits(
     after: NDArray[np.uint8],
     bridges: NDArray[np.uint8] | None,
     grid: Grid,
-    labels: Iterable[int | str],
+    scales: Mapping[int | str, float],
 ) -> list[Edit]:
     """Edits of one case, per class the largest first, the wall last.
 
@@ -59,15 +59,15 @@ def find_edits(
         after: the refined one, same shape.
         bridges: not 0 in the bridges, same shape; ``None`` if there are none.
         grid: their grid.
-        labels: the classes that were refined, or ``"fg"``.
+        scales: per class that was refined, or for ``"fg"``, the scale of the structure that it is.
     """
     found: list[Edit] = []
-    for label in labels:
+    for label, scale in scales.items():
         old, new = mask_of(before, label), mask_of(after, label)
         box = occupied(old | new).grow(1, grid.shape)
         cut = box.slices()
         bridge = new[cut] & ~old[cut] & (bridges[cut] > 0) if bridges is not None else np.zeros(box.shape, bool)
-        found += _of_class(label, old[cut], new[cut], bridge, box, grid)
+        found += _of_class(label, old[cut], new[cut], bridge, box, grid, scale)
     return found
 
 
@@ -81,19 +81,25 @@ def take_back(before: NDArray[np.uint8], after: NDArray[np.uint8], edits: Iterab
 
 
 def _of_class(
-    label: int | str, old: NDArray[np.bool_], new: NDArray[np.bool_], bridge: NDArray[np.bool_], box: Box, grid: Grid
+    label: int | str,
+    old: NDArray[np.bool_],
+    new: NDArray[np.bool_],
+    bridge: NDArray[np.bool_],
+    box: Box,
+    grid: Grid,
+    scale: float,
 ) -> Iterator[Edit]:
     """Edits of one class, given on ``box``, a part of ``grid``."""
     sub = box.grid(grid)
     changed = old != new
     kinds = {
         "bridged": (bridge, bridge),
-        "added": (beyond_wall(new & ~bridge, old, sub), changed & new & ~bridge),
-        "removed": (beyond_wall(old, new, sub), changed & old),
+        "added": (beyond_wall(new & ~bridge, old, sub, scale), changed & new & ~bridge),
+        "removed": (beyond_wall(old, new, sub, scale), changed & old),
     }
     for kind, (core, all_of_kind) in kinds.items():
-        for number, piece in enumerate(large_pieces(core, sub), 1):
-            region = _region(piece, all_of_kind, sub)
+        for number, piece in enumerate(large_pieces(core, sub, scale), 1):
+            region = _region(piece, all_of_kind, sub, scale)
             changed[tuple(region.T)] = False
             name = f"{label}/{LETTERS[kind]}{number}"
             yield Edit(name, kind, label, piece.place, piece.volume_mm3, region + box.start)
@@ -104,9 +110,9 @@ def _of_class(
         yield Edit(f"{label}/{LETTERS['wall']}", "wall", label, (x, y, z), volume, wall + box.start)
 
 
-def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid) -> NDArray[np.intp]:
+def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid, scale: float) -> NDArray[np.intp]:
     """Voxels of ``changed`` in ``piece`` or within the reach of the wall of it."""
-    reach = wall_reach(grid)
+    reach = wall_reach(grid, scale)
     near = piece.box.grow(max(reach) + 1, grid.shape)
     wide = np.zeros(near.shape, bool)
     wide[piece.box.within(near).slices()] = piece.mask

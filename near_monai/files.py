@@ -90,14 +90,16 @@ def refine_one_class(
     written = _Target(case, output, file, filled, target, place)
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
         writing = pool.submit(written.write, fused, replace(result, code=code), repaired.bridge_mask, options)
+        found = find(result.label, repaired, result.probability, target, structure.scale)
         row = {
             "label": label,
             "components_before": count_components(mask),
             "volume_before_mm3": _volume(mask, grid),
             **_figures(after, result.label, repaired, target),
             "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
-            "findings": in_world(find(result.label, repaired, result.probability, target), file.grid, file.affine),
+            "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
+            "scale": structure.scale,
             "warnings": disagreement(file) + _warnings(mask, grid, after, target, repaired.noise_mm, structure),
         }
         writing.result()

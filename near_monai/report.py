@@ -71,7 +71,7 @@ def _case(folder: Path, row: Row, rejected: dict[str, list[str]], anatomy: Anato
 def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict[str, Any]:
     row, before, after = case.row, case.before, case.after
     arrays = before.array, after.array
-    old, new = (np.any([mask_of(array, label) for label in case.labels], 0) for array in arrays)
+    old, new = (np.any([mask_of(array, label) for label in case.scales], 0) for array in arrays)
     edits = [
         {
             "name": edit.name,
@@ -93,7 +93,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
         "uncertain": [f for part in parts for f in part["findings"] if f["kind"] == "uncertain"],
         "flagged": row.get("flagged", []),
         "views": [_pictures(view, largest) for view in three_views(old, new, case.edits, before.grid, before.affine)],
-        "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, case.labels, anatomy)),
+        "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, list(case.scales), anatomy)),
         "links": {"refined": quote(case.source.name)}
         | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
     }

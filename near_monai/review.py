@@ -48,9 +48,9 @@ class ReviewedCase:
         return self.folder / self.source.name
 
     @property
-    def labels(self) -> list[int | str]:
-        """The classes that were refined."""
-        return [self.row["label"]] if "label" in self.row else [part["label"] for part in self.row["structures"]]
+    def scales(self) -> dict[int | str, float]:
+        """The scale of every class that was refined."""
+        return {part["label"]: part["scale"] for part in self.row.get("structures", [self.row])}
 
     @cached_property
     def before(self) -> LabelMap:
@@ -80,7 +80,7 @@ class ReviewedCase:
         """See :func:`near_monai.edits.find_edits`."""
         path = self.folder / BRIDGE_FOLDER / self.source.name
         bridges: NDArray[np.uint8] | None = read_label(path).array if path.is_file() else None
-        return find_edits(self.before.array, self.after.array, bridges, self.before.grid, self.labels)
+        return find_edits(self.before.array, self.after.array, bridges, self.before.grid, self.scales)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -103,7 +103,9 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def _is_row(row: object) -> bool:
-    return isinstance(row, dict) and {"name", "status", "input", "input_state"} <= row.keys()
+    if not isinstance(row, dict) or not {"name", "status", "input", "input_state"} <= row.keys():
+        return False
+    return row["status"] != DONE or all("scale" in part for part in row.get("structures", [row]))
 
 
 def finished_cases(folder: Path, run: dict[str, Any]) -> Iterator[ReviewedCase]:

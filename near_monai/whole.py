@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy
+from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import box_of, crop_box
 from near_monai.changes import Change
 from near_monai.cleaning import count_components
@@ -90,12 +90,14 @@ def refine_all(
     out, bridges = array.copy(), np.zeros_like(array)
     out[cut] = composed.array
     rows, findings = [], []
+    structures = {structure.index: structure for structure in anatomy.structures}
     for claim, repaired in found:
         there, part = claim.box.slices(), claim.box.grid(sub)
         old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index)
         bridges[cut][there][kept.bridge_mask] = claim.index
-        findings.append(find(old, kept, claim.probability.astype(np.float32), part))
-        rows.append(_row(anatomy.name(claim.index), claim.index, inner, composed.array, sub, kept))
+        structure = structures[claim.index]
+        findings.append(find(old, kept, claim.probability.astype(np.float32), part, structure.scale))
+        rows.append(_row(structure, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
     return Whole(out, composed.changes, composed.flagged, broken, rows, findings, bridges, code)
 
@@ -160,12 +162,13 @@ def repair_structures(
 
 
 def _row(
-    name: str, label: int, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
+    structure: Structure, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
 ) -> dict[str, Any]:
-    old, new = before == label, after == label
+    old, new = before == structure.index, after == structure.index
     return {
-        "label": label,
-        "name": name,
+        "label": structure.index,
+        "name": structure.name,
+        "scale": structure.scale,
         "components_before": count_components(old),
         "components_after": count_components(new),
         "volume_before_mm3": round(np.count_nonzero(old) * grid.voxel_volume, 3),

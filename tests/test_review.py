@@ -63,7 +63,7 @@ def case(run: Path, name: str) -> ReviewedCase:
 
 def test_every_change_is_in_exactly_one_edit() -> None:
     before, after = TUBE | SPECK, TUBE | LUMP | SKIN
-    edits = find_edits(before, after, None, GRID, [3])
+    edits = find_edits(before, after, None, GRID, {3: 1.0})
     assert [edit.name for edit in edits] == ["3/A1", "3/R1", "3/W"]
     voxels = np.concatenate([edit.voxels for edit in edits])
     assert len(voxels) == len(np.unique(voxels, axis=0)) == np.count_nonzero(before != after)
@@ -71,9 +71,15 @@ def test_every_change_is_in_exactly_one_edit() -> None:
     assert np.allclose(edits[1].place, [10.75, 12.75, 3.75])
 
 
+def test_small_changes_of_a_large_structure_are_its_wall() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    assert [edit.name for edit in find_edits(before, after, None, GRID, {3: 1.6})] == ["3/A1", "3/W"]  # 8 mm^3
+    assert [edit.name for edit in find_edits(before, after, None, GRID, {3: 5.0})] == ["3/W"]
+
+
 def test_each_edit_can_be_taken_back_alone() -> None:
     before, after = TUBE | SPECK, TUBE | LUMP | SKIN
-    added, removed, wall = find_edits(before, after, None, GRID, [3])
+    added, removed, wall = find_edits(before, after, None, GRID, {3: 1.0})
     assert np.array_equal(take_back(before, after, [removed]), TUBE | LUMP | SKIN | SPECK)
     assert np.array_equal(take_back(before, after, [added]), TUBE | SKIN)
     assert np.array_equal(take_back(before, after, [wall]), TUBE | LUMP)
@@ -83,7 +89,7 @@ def test_each_edit_can_be_taken_back_alone() -> None:
 def test_bridges_are_edits_of_their_own() -> None:
     before = TUBE * (np.arange(40) // 3 != 5)[:, None, None].astype(np.uint8)
     bridge = TUBE - before
-    (edit,) = find_edits(before, TUBE, bridge, GRID, [3])
+    (edit,) = find_edits(before, TUBE, bridge, GRID, {3: 1.0})
     assert edit.name == "3/B1"
     assert len(edit.voxels) == np.count_nonzero(bridge)
 
@@ -91,13 +97,13 @@ def test_bridges_are_edits_of_their_own() -> None:
 def test_voxels_of_other_classes_come_back() -> None:
     before = TUBE + box((30, 34), (16, 22), (6, 10)) // 3 * 2
     after = TUBE | LUMP  # class 3 has taken the voxels of class 2
-    edits = find_edits(before, after, None, GRID, [2, 3])
+    edits = find_edits(before, after, None, GRID, {2: 1.0, 3: 1.0})
     assert np.array_equal(take_back(before, after, [e for e in edits if e.name == "3/A1"]), before)
 
 
 def test_surfaces_lie_around_what_they_show() -> None:
     before, after = TUBE | SPECK, TUBE | LUMP
-    edits = find_edits(before, after, None, GRID, [3])
+    edits = find_edits(before, after, None, GRID, {3: 1.0})
     scene = packed(scene_of(before, after, edits, GRID, AFFINE, [3], HEART))
     payload, shown = zlib.decompress(base64.b64decode(scene["data"])), {"added": LUMP, "removed": SPECK, "after": after}
     for part in scene["surfaces"]:
