@@ -73,7 +73,7 @@ def test_every_change_is_in_exactly_one_edit() -> None:
 
 def test_small_changes_of_a_large_structure_are_its_wall() -> None:
     before, after = TUBE | SPECK, TUBE | LUMP | SKIN
-    assert [edit.name for edit in find_edits(before, after, None, GRID, {3: 1.6})] == ["3/A1", "3/W"]  # 8 mm^3
+    assert [edit.name for edit in find_edits(before, after, None, GRID, {3: 1.3})] == ["3/A1", "3/R1", "3/W"]
     assert [edit.name for edit in find_edits(before, after, None, GRID, {3: 5.0})] == ["3/W"]
 
 
