@@ -98,8 +98,8 @@ def shorter(training: str) -> str:
     """Overrides with which a training command takes seconds."""
     if "recipe" in training:  # trains on whole cases of the user's, and holds none out
         return f"{SHORT} --points 2048"
-    hearts = " --hearts 1" if re.search("organs|heart", training) and "--hearts" not in training else ""
-    return " ".join([SHORT, COARSE.format("validate"), COARSE.format("held_out") + hearts])
+    hearts = " --hearts 1" if re.search("organs|heart", training) and "--hearts 0" not in training else ""
+    return " ".join([SHORT, "--phantoms 2", COARSE.format("validate"), COARSE.format("held_out") + hearts])
 
 
 def make_msd(folder: Path, labels: Path, images: Path) -> None:
