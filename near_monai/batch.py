@@ -88,7 +88,7 @@ def refine_files(
     # the start of a process costs as much as a case or two
     jobs = _rows(todo, output, options, workers or min(_cores(options.device), len(todo) // 3))
     try:
-        for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet):
+        for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
             _tell(case, row, quiet)
             records.add(case, row)
     finally:

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from near_monai.errors import NearError
 from near_monai.handlers import key_metric
 from near_monai.storage import replacing
-from near_monai.weights import load_state
+from near_monai.weights import find_weights, load_state
 
 logger = logging.getLogger("near_monai")
 
@@ -114,9 +114,9 @@ def write_state(path: Path, state: Any) -> None:
 
 
 def start_from(network: nn.Module, weights: str) -> None:
-    """Begin training at the weights of a file (fine-tuning), or where they are if ``weights`` is empty."""
+    """Begin training at the weights of a file or of the bundle (fine-tuning), or where they are if there are none."""
     if weights:
-        load_state(network, weights)
+        load_state(network, find_weights(weights))
 
 
 def load_best(folder: str | Path, network: nn.Module) -> None:

@@ -88,7 +88,7 @@ def apply(
 
     rejected = apply_review(run, reject or (), accept or ())
     count = sum(len(edits) for edits in rejected.values())
-    typer.echo(f"{count} edits in {len(rejected)} cases are rejected; all cases are in {run / REVIEW_FOLDER}")
+    typer.echo(f"edits rejected: {count}; all cases are in {run / REVIEW_FOLDER}")
 
 
 @app.command()
@@ -128,7 +128,7 @@ def train(
     config: Annotated[list[Path] | None, typer.Option(help="Configuration laid over the bundle's train.json.")] = None,
     tracking: Annotated[Tracking | None, typer.Option(help="Record the run there, too.")] = None,
 ) -> None:
-    """Train as the bundle does. Further options name keys of its configuration: --max_epochs 30 --phantoms 0."""
+    """Make weights for refine --weights. Further options are keys of bundle/configs/train.json: --max_epochs 30."""
     from near_monai.training import run_training
 
     run_training(output, dataset_dir, list(config or []), context.args, tracking)

@@ -93,11 +93,12 @@ class EpochLine:
         if idist.get_rank() != 0:
             return
         dice = key_metric(self.evaluator)
+        validated = "" if math.isnan(dice) else f"full-grid Dice {dice:.4f}  "
         loss = sum(self.losses) / max(len(self.losses), 1)
         seconds = time.perf_counter() - self.start
         logger.info(
             f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {loss:.4f}  lr {self.lr:.2e}  "
-            f"full-grid Dice {dice:.4f}  {seconds:.1f} s"
+            f"{validated}{seconds:.1f} s"
         )
         self.history.put(engine.state.epoch, loss=loss, lr=self.lr, seconds=seconds)
 

@@ -39,10 +39,7 @@ def run_training(
         NearError: an unknown key or missing value, or whatever goes wrong while setting up.
     """
     folder = bundle_dir() / "configs"
-    files = [folder / "train.json", *(c if c.is_file() else folder / c.with_suffix(".json") for c in configs)]
-    for file in files:
-        if not file.is_file():
-            raise NearError(f"{file}: no such configuration")
+    files = [folder / "train.json", *(_configuration(folder, name) for name in configs)]
     if tracking == "mlflow" and find_spec("mlflow") is None:
         raise NearError("--tracking mlflow: MLflow is not installed; pip install near_monai[mlflow]")
     parser = ConfigParser()
@@ -67,6 +64,14 @@ def run_training(
         if known is None:
             raise
         raise known from error
+
+
+def _configuration(folder: Path, name: Path) -> Path:
+    """A file of the user's, or else the one of that name in the ``folder`` of the bundle."""
+    for file in (name, folder / name.with_suffix(".json")):
+        if file.is_file():
+            return file
+    raise NearError(f"{name}: no such configuration; expected a file, or a name in bundle/configs such as recipe")
 
 
 def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequence[str] = ()) -> dict[str, Any]:

@@ -42,19 +42,25 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def find_weights(weights: str | Path | None) -> Path:
+    """The file of ``weights``; a bare name that is no file here is one of the bundle, ``None`` its ``model.pt``."""
+    path = shipped("model.pt") if weights is None else Path(weights)
+    is_shipped = len(path.parts) == 1 and not path.is_file() and shipped(path.name).is_file()
+    return shipped(path.name) if is_shipped else path
+
+
 def load_network(weights: str | Path | None = None, device: str = "auto") -> tuple[NearNetwork, WorkingSpace]:
     """A trained network, ready for inference, and the working space that it was trained in.
 
     Args:
         weights: flat state dict (``best.pt``); the ``config.json`` beside it describes the network, else the bundle
-            that it lies in, else the shipped one. A bare name that is no file here is looked up in the shipped bundle,
-            see :func:`shipped`; ``None`` is its ``model.pt``.
+            that it lies in, else the shipped one. See :func:`find_weights` for bare names and ``None``.
         device: see :func:`pick_device`.
 
     Raises:
         NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
     """
-    path = _path_of(weights)
+    path = find_weights(weights)
     where = pick_device(device)
     state = read_state(path)
     config, description = _description_of(path)
@@ -80,7 +86,7 @@ def describe(weights: str | Path | None = None) -> dict[str, Any]:
     Raises:
         NearError: there is no such description.
     """
-    return _description_of(_path_of(weights))[1]
+    return _description_of(find_weights(weights))[1]
 
 
 def _check_harmless(description: object, config: Path) -> None:
@@ -106,11 +112,6 @@ def _is_own_class(target: object) -> bool:
     except ImportError:
         return False
     return isinstance(found, type) and found.__module__ == module
-
-
-def _path_of(weights: str | Path | None) -> Path:
-    path = shipped("model.pt") if weights is None else Path(weights)
-    return path if len(path.parts) > 1 or path.is_file() else shipped(path.name)
 
 
 def _description_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -156,7 +157,7 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
         NearError: see :func:`load_network`.
     """
     if not Path(path).is_file():
-        raise NearError(f"{path}: no such weights file")
+        raise NearError(f"{path}: no such weights file; expected a path, or model.pt, organs.pt or heart.pt")
     if Path(path).suffix == ".zip":
         raise NearError(f"{path}: is a packed bundle; unzip it and give the file in its folder models")
     try:

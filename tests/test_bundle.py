@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
 from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY
-from near_monai.checkpoints import Checkpoints
+from near_monai.checkpoints import Checkpoints, start_from
 from near_monai.cli import refine
 from near_monai.codes import redraw
 from near_monai.configuration import check_keys, keys_of
@@ -73,6 +73,15 @@ def test_shipped_weights_fit_and_are_small(name: str, heads: int) -> None:
     assert network.field.heads == heads
     assert space.spacing == config("heart" if heads > 1 else "train")["space"]["spacing"]
     assert (bundle_dir() / "models" / name).stat().st_size < 10e6
+
+
+def test_training_starts_from_shipped_weights_by_their_name() -> None:
+    network = load_network("model.pt", "cpu")[0]
+    expected = {name: value.clone() for name, value in network.state_dict().items()}
+    for value in network.parameters():
+        value.data.zero_()
+    start_from(network, "model.pt")
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")

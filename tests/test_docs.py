@@ -1,6 +1,7 @@
 """Every command in the documents: understood (always), and run on small data (slow)."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -97,15 +98,26 @@ def shorter(training: str) -> str:
     """Overrides with which a training command takes seconds."""
     if "recipe" in training:  # trains on whole cases of the user's, and holds none out
         return f"{SHORT} --points 2048"
-    hearts = " --hearts 1" if re.search("organs|heart", training) and "--hearts" not in training else ""
-    return " ".join([SHORT, COARSE.format("validate"), COARSE.format("held_out") + hearts])
+    hearts = " --hearts 1" if re.search("organs|heart", training) and "--hearts 0" not in training else ""
+    return " ".join([SHORT, "--phantoms 2", COARSE.format("validate"), COARSE.format("held_out") + hearts])
+
+
+def make_msd(folder: Path, labels: Path, images: Path) -> None:
+    """A data set in the layout of the Medical Segmentation Decathlon."""
+    shutil.copytree(labels, folder / "labelsTr")
+    shutil.copytree(images, folder / "imagesTr")
+    names = sorted(path.name for path in labels.iterdir())
+    entries = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
+    description = {"name": "Coronary", "numTraining": len(names), "training": entries, "test": []}
+    (folder / "dataset.json").write_text(json.dumps(description))
 
 
 @pytest.fixture
 def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
     """A folder with everything that the documents take for granted."""
     desk = tmp_path
-    shutil.copytree(ROOT / "bundle", desk / "bundle")
+    for folder in ("bundle", "benchmarks"):
+        shutil.copytree(ROOT / folder, desk / folder)
     vessel = noisy_vessel.copy()
     vessel[29:33, 39:43, 33:37] = True
     heart = vessel.astype(np.uint8) * 9
@@ -121,6 +133,7 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
             nib.save(image, desk / folder / f"{name}.nii.gz")
     for folder in ("labelsTr", "truthTr"):
         shutil.copytree(desk / "truth", desk / "my_set" / folder)
+    make_msd(desk / "Dataset001", desk / "labels", desk / "ct")
     table = re.search(r"```yaml\n(.*?)```", (ROOT / "bundle/docs/how_to.md").read_text(), re.DOTALL)
     assert table
     (desk / "my_organ.yaml").write_text(table[1])
@@ -131,7 +144,7 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_run(desk: Path, document: str) -> None:
-    """In the order of the document; an output folder that an earlier command filled is emptied first."""
+    """In the order of the document, in one folder: what one command writes, the next ones find."""
     binaries = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "0"}
     for command in commands(document):
