@@ -30,6 +30,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import yaml
+from scipy.spatial.transform import Rotation
 
 from near_monai.anatomy import load
 from near_monai.cases import find_cases
@@ -100,7 +101,7 @@ def bent(chance: random.Random, content: bytes) -> bytes:
 
 
 def reading(data: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-    """Array and, where an sform says it, affine of NIfTI-1 bytes, as the standard has it."""
+    """Array and, where sform or qform say it, affine of NIfTI-1 bytes, as the standard has it."""
     dims = struct.unpack_from("<8h", data, 40)
     shape = dims[1:4]
     kind = np.dtype(TYPES[struct.unpack_from("<h", data, 70)[0]])
@@ -108,9 +109,16 @@ def reading(data: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | N
     array = np.frombuffer(data, kind, int(np.prod(shape)), int(offset)).reshape(shape, order="F").astype(np.float64)
     if slope not in (0, 1) or intercept:
         array = array * slope + intercept if np.isfinite([slope, intercept]).all() and slope else array
-    if struct.unpack_from("<h", data, 254)[0] <= 0:
+    qform, sform = struct.unpack_from("<2h", data, 252)
+    if sform > 0:
+        rows = np.array(struct.unpack_from("<12f", data, 280)).reshape(3, 4)
+    elif qform > 0:
+        b, c, d, *offsets = struct.unpack_from("<6f", data, 256)
+        sign, *sizes = struct.unpack_from("<4f", data, 76)
+        turn = Rotation.from_quat([b, c, d, np.sqrt(max(1 - b * b - c * c - d * d, 0))]).as_matrix()
+        rows = np.c_[turn * np.abs(sizes) * (1, 1, -1 if sign == -1 else 1), offsets]
+    else:
         return array, None
-    rows = np.array(struct.unpack_from("<12f", data, 280)).reshape(3, 4)
     unit = {1: 1e3, 3: 1e-3}.get(data[123] & 7, 1.0)
     return array, np.vstack([rows * unit, [0, 0, 0, 1]])
 
@@ -155,7 +163,7 @@ def fuzz_itk(chance: random.Random, folder: Path) -> bool:
     if chance.random() < 0.7 and victim == path:
         content = (
             re.sub(
-                rb"(?<!DataSize = )(?<![\w.])-?\d+(\.\d+)?(?![\w.])",
+                rb"(?<![\w.])-?\d+(\.\d+)?(?![\w.])",
                 lambda m: m[0] if chance.random() < 0.9 else str(chance.choice((*NUMBERS, *REALS, 10**12))).encode(),
                 content[:600],
             )

@@ -48,8 +48,8 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         key: Key of the label in the entries of a datalist.
 
     Raises:
-        NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, or
-            two files have the same case name.
+        NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, two
+            files have the same case name, or one has none.
     """
     source = Path(source)
     if source.is_dir():
@@ -64,6 +64,9 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         raise NearError(f"{source}: expected a folder, a .json or one of {', '.join(SUFFIXES)}")
     if not cases:
         raise NearError(f"{source}: no label maps; expected files ending in {', '.join(SUFFIXES)}")
+    nameless = [str(case.label) for case in cases if not case.name]
+    if nameless:
+        raise NearError(f"{source}: {nameless[0]} has no name before its suffix; rename it")
     counts = Counter(case.name for case in cases)
     double = [str(case.label) for case in cases if counts[case.name] > 1]
     if double:
