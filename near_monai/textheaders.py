@@ -48,13 +48,14 @@ META_TYPES = {
     "met_double": "f8",
 }
 #: How many numbers the fields of MetaImage hold that say where a volume lies.
-META_GEOMETRY = dict.fromkeys(("transformmatrix", "rotation", "orientation"), 9)
-META_GEOMETRY |= dict.fromkeys(("elementspacing", "elementsize", "offset", "position", "origin"), 3)
+META_GEOMETRY = dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 9)
+META_GEOMETRY |= dict.fromkeys(("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"), 3)
 #: Fields of MetaImage that say what a file holds; all others are metadata.
-META_FIELDS = {"objecttype", "ndims", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata"}
-META_FIELDS |= {"compresseddatasize", "transformmatrix", "rotation", "orientation", "offset", "position", "origin"}
-META_FIELDS |= {"elementspacing", "elementsize", "dimsize", "elementtype", "elementnumberofchannels", "headersize"}
-META_FIELDS |= {"elementdatafile", "centerofrotation", "anatomicalorientation"}
+META_FIELDS = {"ObjectType", "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "ElementDataFile"}
+META_FIELDS |= {"BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"}
+META_FIELDS |= {"HeaderSize", "CenterOfRotation", "AnatomicalOrientation", *META_GEOMETRY}
+#: What ITK would take for metadata, and the volume would lie elsewhere: it knows one spelling of each field.
+META_MISSPELT = {name.lower() for name in META_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,14 @@ def read_header(path: Path) -> Header:
 
     Raises:
         ValueError: it is neither, or says what is not understood; the message says what.
-        KeyError: a field is missing.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(HEADER_BYTES)
-    return _nrrd(content) if content.startswith(b"NRRD") else _meta(content)
+    try:
+        return _nrrd(content) if content.startswith(b"NRRD") else _meta(content)
+    except KeyError as error:
+        raise ValueError(f"its header lacks {error}") from error
 
 
 def check_voxels(path: Path, header: Header) -> None:
@@ -175,16 +178,15 @@ def _meta_fields(content: bytes) -> tuple[dict[str, str], int]:
     """What is known of a header's fields, and its length in bytes."""
     fields: dict[str, str] = {}
     start = 0
-    while "elementdatafile" not in fields:
+    while "ElementDataFile" not in fields:
         end = content.find(b"\n", start, HEADER_BYTES)
         line = content[start : end if end >= 0 else None].decode("utf-8", errors="replace")
         key, equals, value = (part.strip() for part in line.partition("="))
-        key = key.lower()
-        if not equals or key in fields:
+        if not equals or key in fields or (key not in META_FIELDS and key.lower() in META_MISSPELT):
             raise ValueError(f"{line[:40]!r} in its header; expected KEY = VALUE, each once, up to ElementDataFile")
         if key in META_FIELDS:
             fields[key] = value
-        if end < 0 and "elementdatafile" not in fields:
+        if end < 0 and "ElementDataFile" not in fields:
             raise ValueError("no ElementDataFile")
         start = end + 1 if end >= 0 else len(content)
     return fields, start
@@ -192,23 +194,23 @@ def _meta_fields(content: bytes) -> tuple[dict[str, str], int]:
 
 def _meta(content: bytes) -> Header:
     fields, start = _meta_fields(content)
-    n = int(fields["ndims"])
-    shape = tuple(int(v) for v in fields["dimsize"].split())
-    kind = META_TYPES.get(fields["elementtype"].lower())
+    n = int(fields["NDims"])
+    shape = tuple(int(v) for v in fields["DimSize"].split())
+    kind = META_TYPES.get(fields["ElementType"].lower())
     if len(shape) != n or kind is None:
-        raise ValueError(f"NDims {n}, DimSize {fields['dimsize']}, ElementType {fields['elementtype']}")
-    if fields.get("headersize", "0") not in ("0", "-1"):
+        raise ValueError(f"NDims {n}, DimSize {fields['DimSize']}, ElementType {fields['ElementType']}")
+    if fields.get("HeaderSize", "0") not in ("0", "-1"):
         raise ValueError("parts of its data are to be skipped")
-    for order in ("binarydatabyteordermsb", "elementbyteordermsb"):
+    for order in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
         _true(fields.get(order, "False"))
-    packed = _true(fields.get("compresseddata", "False"))
-    encoding = ("zlib" if packed else "raw") if _true(fields.get("binarydata", "True")) else "text"
+    packed = _true(fields.get("CompressedData", "False"))
+    encoding = ("zlib" if packed else "raw") if _true(fields.get("BinaryData", "True")) else "text"
     if n == 3:
         for name in META_GEOMETRY.keys() & fields.keys():
             _check_axes(_numbers(fields[name], META_GEOMETRY[name]))
-    channels = int(fields.get("elementnumberofchannels", "1"))
-    file = "" if fields["elementdatafile"].upper() == "LOCAL" else fields["elementdatafile"]
-    size = int(fields.get("compresseddatasize", "0")) if packed else 0
+    channels = int(fields.get("ElementNumberOfChannels", "1"))
+    file = "" if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"]
+    size = int(fields.get("CompressedDataSize", "0")) if packed else 0
     if size < 0 or (packed and not file and size == 0):  # ITK would return memory as it was
         raise ValueError(f"CompressedDataSize {size}; expected the bytes of its compressed voxels")
     return Header(shape, channels, kind, encoding, file, start, size)

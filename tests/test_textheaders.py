@@ -57,6 +57,8 @@ def test_voxels_elsewhere_are_refused(tmp_path: Path, place: str) -> None:
         ("0.5 0.6", "0.5 nan", "expected 3 finite"),
         ("0.5 0.6 0.7", "0.5 0.6", "expected 3 finite numbers"),
         ("MET_UCHAR", "MET_OTHER", "MET_OTHER"),
+        ("ElementSpacing", "elementspacing", "each once"),
+        ("ElementType = MET_UCHAR\n", "", "lacks 'ElementType'"),
         ("NDims = 3", "NDims = 3\nTransformMatrix = 1 0 0 1 0 0 0 0 1", "axes lie in one plane"),
     ],
 )
@@ -209,11 +211,16 @@ def test_hostile_names_stay_in_one_printable_line(tmp_path: Path) -> None:
         find_cases(tmp_path)
 
 
-def test_long_lists_are_quick_and_loops_are_nothing(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
     (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "up.nii").symlink_to(tmp_path)
     (tmp_path / "a.nii.gz").write_bytes(b"")
-    assert [case.name for case in find_cases(tmp_path)] == ["a"]
+    assert [case.name for case in find_cases(tmp_path)] == ["a", "loop"]
+
+
+def test_long_lists_are_quick(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"")
     entries = ",".join(['{"label": "a.nii.gz"}'] * 100_000)
     (tmp_path / "dataset.json").write_text(f'{{"training": [{entries}]}}')
     with pytest.raises(NearError, match="case names must differ") as caught:
