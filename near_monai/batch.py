@@ -186,9 +186,9 @@ def _cores(device: str) -> int:
 
 def _check_output(output: Path, cases: list[Case]) -> None:
     """Refuse a folder in which writing would replace an input, or files that an earlier run of ours did not make."""
-    written = {folder.resolve() for folder in folders(output)}
-    for folder in {path.parent for case in cases for path in (case.label, case.label.resolve())}:
-        if folder.resolve() in written:
+    written = {os.path.realpath(folder) for folder in folders(output)}  # Path.resolve fails on links in a circle
+    for folder in {path.parent for case in cases for path in (case.label, Path(os.path.realpath(case.label)))}:
+        if os.path.realpath(folder) in written:
             raise NearError(f"{folder}: holds label maps to refine, and {output} would be written there; give another")
     names = [SLICER_FILE, ITKSNAP_FILE, *(case.label.name for case in cases)]
     taken = [name for name in names if (output / name).exists()]

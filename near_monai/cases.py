@@ -44,7 +44,7 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         source: One label file; a folder of them; a folder with ``dataset.json`` or ``labelsTr``; an MSD or nnU-Net
             ``dataset.json``; or a MONAI datalist (JSON with lists ``training`` and ``validation``). A folder
             ``truthTr`` beside ``labelsTr``, or the key ``truth`` in a datalist, gives the truth. Hidden files, and
-            files that are no images, are ignored.
+            files that are no images, are ignored; a link that leads nowhere is a case that cannot be read.
         key: Key of the label in the entries of a datalist.
 
     Raises:
@@ -118,8 +118,8 @@ def _from_folder(folder: Path, key: str) -> list[Case]:
 
 
 def _label_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Case]:
-    files = [p for p in folder.iterdir() if p.is_file() and suffix_of(p) in suffixes and not p.name.startswith(".")]
-    return [Case(case_name(p), p, _truth_of(p)) for p in files]
+    found = (p for p in folder.iterdir() if suffix_of(p) in suffixes and not p.name.startswith("."))
+    return [Case(case_name(p), p, _truth_of(p)) for p in found if p.is_file() or (p.is_symlink() and not p.exists())]
 
 
 def _truth_of(label: Path) -> Path | None:
