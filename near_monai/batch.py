@@ -130,6 +130,7 @@ def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -
             except BrokenProcessPool:
                 message = "its process was killed (out of memory?); the same command goes on with what is missing"
                 yield jobs[job], _failed(jobs[job]) | {"message": message}
+        pool.shutdown()  # before the line is closed: workers that it ends leave their semaphores
 
 
 def _join_parent(line: Connection) -> None:
