@@ -123,6 +123,17 @@ def reading(data: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | N
     return array, np.vstack([rows * unit, [0, 0, 0, 1]])
 
 
+def check_nifti(path: Path) -> None:
+    """What is read from ``path`` is what the standard says."""
+    found = read_label(path)
+    content = path.read_bytes()
+    with np.errstate(all="ignore"):
+        array, affine = reading(gzip.decompress(content) if path.suffix == ".gz" else content)
+    np.testing.assert_allclose(found.array, array, atol=1e-3)
+    if affine is not None:
+        np.testing.assert_allclose(found.affine, affine, rtol=1e-5, atol=1e-5)
+
+
 def fuzz_nifti(chance: random.Random, folder: Path) -> bool:
     rng = np.random.default_rng(chance.randrange(2**32))
     kind = chance.choice(("u1", "<i2", "<f4", "<f8", "<u2"))
@@ -139,12 +150,7 @@ def fuzz_nifti(chance: random.Random, folder: Path) -> bool:
     if path.suffix == ".gz" and chance.random() < 0.3:
         packed = bent(chance, packed)
     path.write_bytes(packed)
-    found = read_label(path)
-    content = gzip.decompress(packed) if path.suffix == ".gz" else content
-    array, affine = reading(content)
-    np.testing.assert_allclose(found.array, array, atol=1e-3)
-    if affine is not None:
-        np.testing.assert_allclose(found.affine, affine, rtol=1e-5)
+    check_nifti(path)
     return True
 
 
@@ -172,16 +178,21 @@ def fuzz_itk(chance: random.Random, folder: Path) -> bool:
     else:
         content = bent(chance, content)
     victim.write_bytes(content)
+    check_itk(path)
+    return True
+
+
+def check_itk(path: Path) -> None:
+    """What is read from ``path`` is what SimpleITK reads."""
     found = read_label(path)
     try:
         image = sitk.ReadImage(str(path))  # crashes on files that were refused above
     except RuntimeError:  # it is strict about fields that say nothing of the voxels
-        return True
+        return
     np.testing.assert_allclose(found.array, sitk.GetArrayFromImage(image).T, atol=1e-3)
     for corner in ((0, 0, 0), (5, 4, 3)):
         expected = np.array(image.TransformIndexToPhysicalPoint(corner)) * (-1, -1, 1)
         np.testing.assert_allclose((found.affine @ (*corner, 1))[:3], expected, rtol=1e-4, atol=1e-3)
-    return True
 
 
 def mutated(chance: random.Random, value: Any) -> Any:
@@ -221,12 +232,19 @@ def fuzz_list(chance: random.Random, folder: Path) -> bool:
         content = mutated(chance, content)
     text = dumped(content).encode()
     (inside / "dataset.json").write_bytes(text if chance.random() < 0.85 else bent(chance, text))
-    for case in find_cases(inside):
-        if not case.label.is_file() or not case.label.resolve().is_relative_to(inside.resolve()):
-            raise AssertionError(f"lists {case.label}")
-        if not case.name:
-            raise AssertionError("a case without a name")
+    check_cases(inside)
     return True
+
+
+def check_cases(folder: Path) -> None:
+    """What is found in ``folder`` are files in it, of different names."""
+    cases = find_cases(folder)
+    for case in cases:
+        if not case.label.is_file() or not case.label.resolve().is_relative_to(folder.resolve()):
+            raise AssertionError(f"lists {case.label}")
+    names = {case.name for case in cases}
+    if "" in names or len(names) < len(cases):
+        raise AssertionError(f"names {names}")
 
 
 class Attack:

@@ -283,6 +283,7 @@ def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLik
     lps = LPS_RAS @ np.asarray(affine, np.float64)
     spacing = np.array(spacing_of(lps))
     image = itk.image_from_array(np.ascontiguousarray(array.T))
+    image.SetRegions(array.shape)  # itk takes a single line of voxels, in both orders at once, for one along x
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))
