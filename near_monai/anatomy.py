@@ -189,7 +189,7 @@ _TURN: dict[str, Callable[[Any], Any]] = {
     "index": int,
     "components": int,
     "rank": int,
-    "touches": tuple,
+    "touches": lambda names: tuple(map(str, names)),
     "near": float,
     "scale": float,
     "threshold": float,

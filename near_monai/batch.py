@@ -130,6 +130,7 @@ def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -
             except BrokenProcessPool:
                 message = "its process was killed (out of memory?); the same command goes on with what is missing"
                 yield jobs[job], _failed(jobs[job]) | {"message": message}
+        pool.shutdown()  # before the line is closed: workers that it ends leave their semaphores
 
 
 def _join_parent(line: Connection) -> None:
@@ -186,9 +187,9 @@ def _cores(device: str) -> int:
 
 def _check_output(output: Path, cases: list[Case]) -> None:
     """Refuse a folder in which writing would replace an input, or files that an earlier run of ours did not make."""
-    written = {folder.resolve() for folder in folders(output)}
-    for folder in {path.parent for case in cases for path in (case.label, case.label.resolve())}:
-        if folder.resolve() in written:
+    written = {os.path.realpath(folder) for folder in folders(output)}  # Path.resolve fails on links in a circle
+    for folder in {path.parent for case in cases for path in (case.label, Path(os.path.realpath(case.label)))}:
+        if os.path.realpath(folder) in written:
             raise NearError(f"{folder}: holds label maps to refine, and {output} would be written there; give another")
     names = [SLICER_FILE, ITKSNAP_FILE, *(case.label.name for case in cases)]
     taken = [name for name in names if (output / name).exists()]

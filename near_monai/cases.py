@@ -44,12 +44,12 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         source: One label file; a folder of them; a folder with ``dataset.json`` or ``labelsTr``; an MSD or nnU-Net
             ``dataset.json``; or a MONAI datalist (JSON with lists ``training`` and ``validation``). A folder
             ``truthTr`` beside ``labelsTr``, or the key ``truth`` in a datalist, gives the truth. Hidden files, and
-            files that are no images, are ignored.
+            files that are no images, are ignored; a link that leads nowhere is a case that cannot be read.
         key: Key of the label in the entries of a datalist.
 
     Raises:
-        NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, or
-            two files have the same case name.
+        NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, two
+            files have the same case name, or one has none.
     """
     source = Path(source)
     if source.is_dir():
@@ -64,6 +64,9 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         raise NearError(f"{source}: expected a folder, a .json or one of {', '.join(SUFFIXES)}")
     if not cases:
         raise NearError(f"{source}: no label maps; expected files ending in {', '.join(SUFFIXES)}")
+    nameless = [str(case.label) for case in cases if not case.name]
+    if nameless:
+        raise NearError(f"{source}: {nameless[0]} has no name before its suffix; rename it")
     counts = Counter(case.name for case in cases)
     double = [str(case.label) for case in cases if counts[case.name] > 1]
     if double:
@@ -115,8 +118,8 @@ def _from_folder(folder: Path, key: str) -> list[Case]:
 
 
 def _label_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Case]:
-    files = [p for p in folder.iterdir() if p.is_file() and suffix_of(p) in suffixes and not p.name.startswith(".")]
-    return [Case(case_name(p), p, _truth_of(p)) for p in files]
+    found = (p for p in folder.iterdir() if suffix_of(p) in suffixes and not p.name.startswith("."))
+    return [Case(case_name(p), p, _truth_of(p)) for p in found if p.is_file() or (p.is_symlink() and not p.exists())]
 
 
 def _truth_of(label: Path) -> Path | None:

@@ -29,7 +29,7 @@ READ_ERRORS = (
     ValueError,
     TypeError,
     EOFError,
-    NotImplementedError,
+    RuntimeError,  # zipfile, for a file that calls itself encrypted
     zipfile.BadZipFile,
     zlib.error,
     MemoryError,

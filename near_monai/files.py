@@ -21,7 +21,8 @@ from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find
 from near_monai.fusion import put_back
-from near_monai.io import LabelMap, disagreement, read_label, suffix_of, write_label, write_volume
+from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
+from near_monai.niftiheaders import disagreement
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.coords import Grid, spacing_of
 from near_monai.errors import NearError
+from near_monai.niftiheaders import HEADER_BYTES, UNIT_MM, check_forms, kind_of, unlogged
 from near_monai.storage import last_line, replacing
 from near_monai.textheaders import check_voxels, read_header
 
@@ -28,7 +29,6 @@ ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
 SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-UNIT_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 SPACING_RANGE_MM = (1e-3, 1e2)
 WHOLE_NUMBER_TOLERANCE = 1e-3  # a label stored through scl_slope comes back as 8.9999...
 READ_ERRORS = (
@@ -40,10 +40,6 @@ READ_ERRORS = (
     MemoryError,
 )
 HEADER_ERRORS = (KeyError, ValueError, OverflowError)  # what nibabel makes of absurd header fields
-
-
-#: mm by which qform and sform may differ at a corner of the volume.
-FORMS_MM = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,22 +85,6 @@ class LabelMap:
             raise NearError(f"{where}: the affine is singular (voxel axes in one plane); expected an invertible one")
         i, j, k = array.shape
         return cls(array, affine, Grid((i, j, k), spacing), path, header)
-
-
-def disagreement(label: LabelMap) -> list[str]:
-    """A warning if the qform and sform of a NIfTI file put a corner of the volume more than 1 mm apart, else nothing.
-
-    The sform counts, as in nibabel; other software may take the qform.
-    """
-    if not isinstance(label.header, nib.Nifti1Header):
-        return []
-    sform, qform = label.header.get_sform(coded=True)[0], label.header.get_qform(coded=True)[0]
-    if sform is None or qform is None:
-        return []
-    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*label.array.shape, 1)
-    unit = UNIT_MM[label.header.get_xyzt_units()[0]]
-    gap = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max()) * unit
-    return [f"qform and sform differ by up to {gap:.3g} mm; the sform was taken"] if not gap <= FORMS_MM else []
 
 
 def suffix_of(path: str | Path) -> str:
@@ -179,32 +159,25 @@ def _check_dimensions(shape: tuple[int, ...], path: Path) -> None:
         raise NearError(f"{path}: {len(shape)}-D image of shape {shape}; expected one 3-D volume (X, Y, Z)")
 
 
-def _check_codes(header: nib.Nifti1Header, path: Path) -> None:
-    """Refuse codes that NIfTI does not have: nibabel would drop that form, and the volume would lie elsewhere."""
-    codes = int(header["qform_code"]), int(header["sform_code"])
-    if not all(0 <= code <= 5 for code in codes):
-        raise NearError(f"{path}: qform and sform codes {codes}; expected 0 to 5: copy or export it again")
-
-
 def _read_nifti(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], nib.Nifti1Header]:
     try:
-        kind = type(nib.loadsave.load(path))
-        if not issubclass(kind, nib.Nifti1Image):  # Nifti2Image is one, too
-            raise NearError(f"{path}: holds a {kind.__name__}; expected NIfTI")
-        with (gzip.open if suffix_of(path) == ".nii.gz" else open)(path, "rb") as stream:
-            _check_codes(kind.header_class.from_fileobj(stream, check=False), path)
+        with unlogged(), (gzip.open if suffix_of(path) == ".nii.gz" else open)(path, "rb") as stream:
+            kind = kind_of(stream.read(HEADER_BYTES))
+            stream.seek(0)
+            check_forms(kind.header_class.from_fileobj(stream, check=False), path)
             stream.seek(0)
             image = kind.from_stream(stream)
             _check_dimensions(image.shape, path)
             array = np.asanyarray(image.dataobj)
             while stream.read(1 << 24):  # nibabel stops before the checksum
                 pass
-        scale = UNIT_MM[image.header.get_xyzt_units()[0]]
+            scale = UNIT_MM[image.header.get_xyzt_units()[0]]
+            affine = np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine()
     except NearError:
         raise
     except READ_ERRORS + HEADER_ERRORS as error:
         raise NearError(f"{path}: damaged or not NIfTI ({last_line(error)}); copy or export it again") from error
-    return array, np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine(), image.header
+    return array, affine, image.header
 
 
 def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, str]]:
@@ -216,16 +189,26 @@ def _read_itk(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, 
         check_voxels(path, header)
         import itk  # takes seconds: only those who need it wait
 
-        image = itk.imread(str(path), itk.F)  # not every integer type is wrapped, and 0..255 are exact in float32
+        kind = itk.NrrdImageIO if suffix_of(path) == ".nrrd" else itk.MetaImageIO
+        # not every integer type is wrapped, and 0..255 are exact in float32
+        reader = itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(path), ImageIO=kind.New())
+        reader.Update()
     except NearError:
         raise
     except (*READ_ERRORS, *HEADER_ERRORS, RuntimeError) as error:  # ITK raises RuntimeError
         raise NearError(f"{path}: damaged or not an image ({last_line(error)}); copy or export it again") from error
+    image = reader.GetOutput()
     lps = np.eye(4)
     lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
-    metadata = {key: value for key, value in dict(image).items() if isinstance(value, str)}
+    known = image.GetMetaDataDictionary()
+    metadata = {key: known[key] for key in known.GetKeys() if _is_text(key) and _is_text(known[key])}
     return itk.array_from_image(image).T, LPS_RAS @ lps, metadata
+
+
+def _is_text(value: object) -> bool:
+    """Whether metadata are text in UTF-8: other bytes arrive as lone surrogates, and ITK does not take these back."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def _as_label(array: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
@@ -258,10 +241,12 @@ def _write(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLike | 
     if affine is None and array.shape != like.array.shape:
         raise NearError(f"{path}: array of shape {array.shape}; expected {like.array.shape} as in {like.path}")
     with replacing(path) as temporary:
+        usual = temporary.with_name(path.name[: -len(suffix)] + suffix)  # for .MHA ITK would write a .mhd
         if suffix in NIFTI_SUFFIXES:
-            _write_nifti(temporary, array, like, affine, names)
+            _write_nifti(usual, array, like, affine, names)
         else:
-            _write_itk(temporary, array, like, like.affine if affine is None else affine, names)
+            _write_itk(usual, array, like, like.affine if affine is None else affine, names)
+        usual.rename(temporary)
 
 
 def _write_nifti(
@@ -298,6 +283,7 @@ def _write_itk(path: Path, array: NDArray[Any], like: LabelMap, affine: ArrayLik
     lps = LPS_RAS @ np.asarray(affine, np.float64)
     spacing = np.array(spacing_of(lps))
     image = itk.image_from_array(np.ascontiguousarray(array.T))
+    image.SetRegions(array.shape)  # itk takes a single line of voxels, in both orders at once, for one along x
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))

@@ -38,7 +38,7 @@ def fingerprint(path: Path, settings: object) -> str:
         size, changed = state.st_size, state.st_mtime_ns
     except OSError:  # it is gone: a state like any other
         size = changed = 0
-    text = json.dumps([to_json(settings), str(path.resolve()), size, changed])
+    text = json.dumps([to_json(settings), os.path.realpath(path), size, changed])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -12,8 +12,10 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 HEADER_BYTES = 1 << 20
 NRRD_TYPES = {
@@ -46,13 +48,14 @@ META_TYPES = {
     "met_double": "f8",
 }
 #: How many numbers the fields of MetaImage hold that say where a volume lies.
-META_GEOMETRY = dict.fromkeys(("transformmatrix", "rotation", "orientation"), 9)
-META_GEOMETRY |= dict.fromkeys(("elementspacing", "elementsize", "offset", "position", "origin"), 3)
+META_GEOMETRY = dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 9)
+META_GEOMETRY |= dict.fromkeys(("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"), 3)
 #: Fields of MetaImage that say what a file holds; all others are metadata.
-META_FIELDS = {"objecttype", "ndims", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata"}
-META_FIELDS |= {"compresseddatasize", "transformmatrix", "rotation", "orientation", "offset", "position", "origin"}
-META_FIELDS |= {"elementspacing", "elementsize", "dimsize", "elementtype", "elementnumberofchannels", "headersize"}
-META_FIELDS |= {"elementdatafile", "centerofrotation", "anatomicalorientation"}
+META_FIELDS = {"ObjectType", "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "ElementDataFile"}
+META_FIELDS |= {"BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"}
+META_FIELDS |= {"HeaderSize", "CenterOfRotation", "AnatomicalOrientation", *META_GEOMETRY}
+#: What ITK would take for metadata, and the volume would lie elsewhere: it knows one spelling of each field.
+META_MISSPELT = {name.lower() for name in META_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ class Header:
         shape: voxels along each axis, as many as there are.
         channels: numbers per voxel.
         kind: numpy's name of the voxel type.
-        encoding: ``"raw"``, ``"gzip"`` (zlib, too), ``"bzip2"`` or ``"text"``.
+        encoding: ``"raw"``, ``"gzip"``, ``"zlib"`` (or gzip), ``"bzip2"`` or ``"text"``.
         data: name of the file that holds the voxels, beside this one; empty if they follow the header.
         length: bytes of the header.
+        packed: bytes of the compressed voxels; 0 for all there are.
     """
 
     shape: tuple[int, ...]
@@ -74,6 +78,7 @@ class Header:
     encoding: str
     data: str
     length: int
+    packed: int = 0
 
 
 def read_header(path: Path) -> Header:
@@ -81,12 +86,14 @@ def read_header(path: Path) -> Header:
 
     Raises:
         ValueError: it is neither, or says what is not understood; the message says what.
-        KeyError: a field is missing.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(HEADER_BYTES)
-    return _nrrd(content) if content.startswith(b"NRRD") else _meta(content)
+    try:
+        return _nrrd(content) if content.startswith(b"NRRD") else _meta(content)
+    except KeyError as error:
+        raise ValueError(f"its header lacks {error}") from error
 
 
 def check_voxels(path: Path, header: Header) -> None:
@@ -101,20 +108,33 @@ def check_voxels(path: Path, header: Header) -> None:
     with (path.parent / header.data if header.data else path).open("rb") as file:
         file.seek(0 if header.data else header.length)
         packed = file.read()
+    if len(packed) < header.packed:
+        raise ValueError(f"{len(packed)} bytes of compressed voxels; expected {header.packed}")
+    packed = packed[: header.packed or None]
     size = int(np.prod(header.shape, dtype=object)) * np.dtype(header.kind).itemsize
     if header.encoding == "text":
-        found = np.array(packed.split(), dtype=np.float64).size * np.dtype(header.kind).itemsize
+        found = _numbers_of(packed, np.dtype(header.kind)).size * np.dtype(header.kind).itemsize
     else:
         found = len(_unpacked(packed, header.encoding, size))
     if found != size:
         raise ValueError(f"{found} bytes of voxels; expected {size} for {header.shape}")
 
 
+def _numbers_of(text: bytes, kind: np.dtype[Any]) -> NDArray[np.float64]:
+    numbers = np.array(text.split(), dtype=np.float64)
+    if kind.kind != "f":
+        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        if not np.array_equal(numbers, np.clip(np.rint(numbers), low, high)):  # ITK would let them wrap around
+            raise ValueError(f"numbers that are no {kind.name}")
+    return numbers
+
+
 def _unpacked(packed: bytes, encoding: str, size: int) -> bytes:
     """``size`` bytes and, if there are more, one of them: a header that claims too little costs no memory."""
     if encoding == "raw":
         return packed
-    unpack = bz2.BZ2Decompressor() if encoding == "bzip2" else zlib.decompressobj(wbits=47)  # 47: gzip or zlib
+    wbits = 31 if encoding == "gzip" else 47  # 47: gzip or zlib; ITK takes zlib in NRRD for the voxels themselves
+    unpack = bz2.BZ2Decompressor() if encoding == "bzip2" else zlib.decompressobj(wbits)
     plain = unpack.decompress(packed, min(size + 1, len(packed) << 11))
     if not unpack.eof:
         raise ValueError("its compressed voxels are cut short, or more than the header says")
@@ -147,45 +167,53 @@ def _nrrd(content: bytes) -> Header:
 
 
 def _check_nrrd_geometry(fields: dict[str, str]) -> None:
-    for vector in re.findall(r"\(([^)]*)\)", fields.get("spacedirections", "")):
-        _check_numbers(vector, 3)
+    vectors = re.findall(r"\(([^)]*)\)", fields.get("spacedirections", ""))
+    _check_axes([number for vector in vectors for number in _numbers(vector, 3)])
     for name in ("spacings", "spaceorigin"):
         if name in fields:
-            _check_numbers(fields[name].strip("()"), 3)
+            _numbers(fields[name].strip("()"), 3)
 
 
-def _meta(content: bytes) -> Header:
+def _meta_fields(content: bytes) -> tuple[dict[str, str], int]:
+    """What is known of a header's fields, and its length in bytes."""
     fields: dict[str, str] = {}
     start = 0
-    while "elementdatafile" not in fields:
+    while "ElementDataFile" not in fields:
         end = content.find(b"\n", start, HEADER_BYTES)
         line = content[start : end if end >= 0 else None].decode("utf-8", errors="replace")
         key, equals, value = (part.strip() for part in line.partition("="))
-        key = key.lower()
-        if not equals or key in fields:
+        if not equals or key in fields or (key not in META_FIELDS and key.lower() in META_MISSPELT):
             raise ValueError(f"{line[:40]!r} in its header; expected KEY = VALUE, each once, up to ElementDataFile")
         if key in META_FIELDS:
             fields[key] = value
-        if end < 0 and "elementdatafile" not in fields:
+        if end < 0 and "ElementDataFile" not in fields:
             raise ValueError("no ElementDataFile")
         start = end + 1 if end >= 0 else len(content)
-    n = int(fields["ndims"])
-    shape = tuple(int(v) for v in fields["dimsize"].split())
-    kind = META_TYPES.get(fields["elementtype"].lower())
+    return fields, start
+
+
+def _meta(content: bytes) -> Header:
+    fields, start = _meta_fields(content)
+    n = int(fields["NDims"])
+    shape = tuple(int(v) for v in fields["DimSize"].split())
+    kind = META_TYPES.get(fields["ElementType"].lower())
     if len(shape) != n or kind is None:
-        raise ValueError(f"NDims {n}, DimSize {fields['dimsize']}, ElementType {fields['elementtype']}")
-    if fields.get("headersize", "0") not in ("0", "-1"):
+        raise ValueError(f"NDims {n}, DimSize {fields['DimSize']}, ElementType {fields['ElementType']}")
+    if fields.get("HeaderSize", "0") not in ("0", "-1"):
         raise ValueError("parts of its data are to be skipped")
-    for order in ("binarydatabyteordermsb", "elementbyteordermsb"):
+    for order in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
         _true(fields.get(order, "False"))
-    packed = _true(fields.get("compresseddata", "False"))
-    encoding = ("gzip" if packed else "raw") if _true(fields.get("binarydata", "True")) else "text"
+    packed = _true(fields.get("CompressedData", "False"))
+    encoding = ("zlib" if packed else "raw") if _true(fields.get("BinaryData", "True")) else "text"
     if n == 3:
         for name in META_GEOMETRY.keys() & fields.keys():
-            _check_numbers(fields[name], META_GEOMETRY[name])
-    file = fields["elementdatafile"]
-    channels = int(fields.get("elementnumberofchannels", "1"))
-    return Header(shape, channels, kind, encoding, "" if file.upper() == "LOCAL" else file, start)
+            _check_axes(_numbers(fields[name], META_GEOMETRY[name]))
+    channels = int(fields.get("ElementNumberOfChannels", "1"))
+    file = "" if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"]
+    size = int(fields.get("CompressedDataSize", "0")) if packed else 0
+    if size < 0 or (packed and not file and size == 0):  # ITK would return memory as it was
+        raise ValueError(f"CompressedDataSize {size}; expected the bytes of its compressed voxels")
+    return Header(shape, channels, kind, encoding, file, start, size)
 
 
 def _true(text: str) -> bool:
@@ -194,7 +222,14 @@ def _true(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _check_numbers(text: str, count: int) -> None:
+def _numbers(text: str, count: int) -> list[float]:
     numbers = [float(word) for word in text.replace(",", " ").split()]
     if len(numbers) != count or not np.isfinite(numbers).all():
         raise ValueError(f"{text!r}; expected {count} finite numbers")
+    return numbers
+
+
+def _check_axes(numbers: list[float]) -> None:
+    """Refuse the nine numbers of a matrix that cannot be inverted; other counts say nothing of directions."""
+    if len(numbers) == 9 and np.linalg.matrix_rank(np.reshape(numbers, (3, 3))) < 3:
+        raise ValueError(f"its voxel axes lie in one plane: {numbers}")

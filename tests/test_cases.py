@@ -148,13 +148,14 @@ def test_bad_descriptions_get_one_line(tmp_path: Path, content: object, message:
 
 
 def test_bad_sources_get_one_line(tmp_path: Path) -> None:
-    touch(tmp_path, "both/a.nii", "both/a.nii.gz", "notes.txt", "bad.json", "empty/.hidden.nii.gz")
+    touch(tmp_path, "both/a.nii", "both/a.nii.gz", "notes.txt", "bad.json", "empty/.hidden.nii.gz", ".nii.gz")
     for source, message in {
         "both": r"these share one: .*a\.nii.*a\.nii",
         "notes.txt": r"expected a folder, a \.json",
         "bad.json": "not JSON",
         "empty": "no label maps",
         "gone": "no such file or folder",
+        ".nii.gz": "has no name before its suffix",
     }.items():
         with pytest.raises(NearError, match=message) as caught:
             find_cases(tmp_path / source)

@@ -68,6 +68,25 @@ def test_every_format_keeps_world_positions(tmp_path: Path, suffix: str, name: s
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3, 1), (3, 1, 1)])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_single_line_of_voxels(tmp_path: Path, suffix: str, shape: tuple[int, int, int]) -> None:
+    """Its array is in C and Fortran order at once, and itk takes it for a line along x."""
+    array = np.arange(3, dtype=np.uint8).reshape(shape)
+    write_label(tmp_path / f"a{suffix}", array, LabelMap.from_array(array, AFFINES["oblique"]))
+    np.testing.assert_array_equal(read_label(tmp_path / f"a{suffix}").array, array)
+
+
+@pytest.mark.parametrize("name", ["a.NII", "a.Nii.gz", "a.NRRD", "a.MHA", "a.Mhd"])
+def test_suffixes_in_capitals(tmp_path: Path, name: str) -> None:
+    like = LabelMap.from_array(labels(), AFFINES["oblique"])
+    write_label(tmp_path / name, like.array, like)
+    found = read_label(tmp_path / name)
+    np.testing.assert_array_equal(found.array, like.array)
+    np.testing.assert_allclose(found.affine, like.affine, atol=1e-5)
+    assert {p.name for p in tmp_path.iterdir()} <= {name, "a.zraw"}
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES[2:])
 def test_itk_itself_sees_the_marked_voxel_at_the_same_place(tmp_path: Path, suffix: str) -> None:
     """The oracle is ITK's own index-to-point mapping, in LPS."""
