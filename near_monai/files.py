@@ -101,7 +101,8 @@ def refine_one_class(
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
-            "warnings": disagreement(file) + _warnings(mask, grid, after, target, repaired.noise_mm, structure),
+            "warnings": disagreement(file.header, file.array.shape)
+            + _warnings(mask, grid, after, target, repaired.noise_mm, structure),
         }
         writing.result()
     return row
@@ -202,7 +203,9 @@ def refine_all_classes(
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": disagreement(file) + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": disagreement(file.header, file.array.shape)
+        + lost
+        + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 

@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import LogRecord
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 
 from near_monai.errors import NearError
-
-if TYPE_CHECKING:
-    from near_monai.io import LabelMap
 
 UNIT_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 #: mm by which qform and sform may differ at a corner of the volume.
@@ -54,12 +50,15 @@ def check_forms(header: nib.Nifti1Header, path: Path) -> None:
         raise NearError(f"{path}: voxel spacing {sizes}; expected lengths above 0: export it again")
 
 
-def disagreement(label: LabelMap) -> list[str]:
+def disagreement(header: object, shape: tuple[int, ...]) -> list[str]:
     """A warning if the qform and sform of a NIfTI file put a corner of the volume more than 1 mm apart, else nothing.
 
     The sform counts, as in nibabel; other software may take the qform.
+
+    Args:
+        header: of any format; only NIfTI has two forms.
+        shape: voxels of the volume.
     """
-    header = label.header
     if not isinstance(header, nib.Nifti1Header) or not (header["qform_code"] and header["sform_code"]):
         return []
     try:
@@ -69,7 +68,7 @@ def disagreement(label: LabelMap) -> list[str]:
         qform = np.full((4, 4), np.nan)
     if not np.isfinite(qform).all():
         return ["the qform is damaged; the sform was taken"]
-    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*label.array.shape, 1)
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*shape, 1)
     unit = UNIT_MM[header.get_xyzt_units()[0]]
     gap = float(np.linalg.norm(corners @ (header.get_sform() - qform).T, axis=1).max()) * unit
     return [f"qform and sform differ by up to {gap:.3g} mm; the sform was taken"] if gap > FORMS_MM else []

@@ -135,7 +135,7 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     cube = read_label(tmp_path / "drawn" / "90.img.nii.gz")
     assert cube.array.shape == (48, 48, 48)
     assert cube.array.sum() * cube.grid.voxel_volume == pytest.approx(
-        (mask.array > 0).sum() * mask.grid.voxel_volume, rel=0.05
+        (probability.array > 0.5).sum() * mask.grid.voxel_volume, rel=0.05
     )
 
 

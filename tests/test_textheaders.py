@@ -121,6 +121,12 @@ def test_nifti_that_claims_what_it_does_not_hold(tmp_path: Path, suffix: str) ->
     assert "\n" not in str(caught.value)
 
 
+def forms_of(path: Path) -> list[str]:
+    """What is wrong with the forms of a NIfTI file."""
+    file = read_label(path)
+    return disagreement(file.header, file.array.shape)
+
+
 @pytest.mark.parametrize(("shift", "warnings"), [(0.5, 0), (3.0, 1)])
 def test_forms_that_disagree_are_a_warning(tmp_path: Path, shift: float, warnings: int) -> None:
     image = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4))
@@ -129,12 +135,12 @@ def test_forms_that_disagree_are_a_warning(tmp_path: Path, shift: float, warning
     image.set_sform(np.eye(4), 1)
     image.set_qform(moved, 1)
     nib.save(image, tmp_path / "a.nii")
-    found = disagreement(read_label(tmp_path / "a.nii"))
+    found = forms_of(tmp_path / "a.nii")
     assert len(found) == warnings
     assert all(f"differ by up to {shift:g} mm" in text for text in found)
     image.set_qform(moved, 0)
     nib.save(image, tmp_path / "b.nii")
-    assert disagreement(read_label(tmp_path / "b.nii")) == []
+    assert forms_of(tmp_path / "b.nii") == []
 
 
 @pytest.mark.parametrize("at", [252, 254])
@@ -169,7 +175,7 @@ def test_voxels_of_no_size_count_where_there_is_no_sform(tmp_path: Path, codes: 
 @pytest.mark.parametrize("number", [3.0, float("nan"), float("inf")])
 def test_damaged_qform_beside_an_sform_is_a_warning(tmp_path: Path, number: float) -> None:
     (tmp_path / "a.nii").write_bytes(header_of({256: number}, (1, 1)))
-    assert disagreement(read_label(tmp_path / "a.nii")) == ["the qform is damaged; the sform was taken"]
+    assert forms_of(tmp_path / "a.nii") == ["the qform is damaged; the sform was taken"]
 
 
 def test_nibabel_does_not_log_what_is_refused_or_corrected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
