@@ -30,15 +30,16 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import yaml
-from scipy.spatial.transform import Rotation
 
+from benchmarks.damage import VALUES, bent, dumped, mutated
+from benchmarks.readings import check_cases, check_itk, check_nifti
 from near_monai.anatomy import load
 from near_monai.cases import find_cases
 from near_monai.codes import load_code, save_code
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.inference import CaseCode
-from near_monai.io import LabelMap, read_label, write_label
+from near_monai.io import LabelMap, write_label
 from near_monai.records import RECORD_FOLDER, Records
 from near_monai.weights import load_network, read_state
 
@@ -55,83 +56,6 @@ FIELDS += [
     (344, "4s", (b"ni1\0", b"n+2\0", b"\0\0\0\0")),
     (348, "4s", (b"\1\0\0\0",)),
 ]
-NAMES = (
-    "",
-    " ",
-    ".",
-    "..",
-    "/",
-    "../../a.nii.gz",
-    "/etc/passwd",
-    "/etc/a.nii.gz",
-    "b.nii.gz",
-    "ü.nii.gz",
-    "a.nii.gz\n",
-)
-NAMES += (
-    "x" * 300 + ".nii.gz",
-    "\0.nii.gz",
-    "loop.nii.gz",
-    "a.nii.gz/",
-    ".nii.gz",
-    "~/a.nii.gz",
-    "C:\\a.nii.gz",
-    "\ud800.nii",
-)
-DEEP = "deep"
-VALUES: tuple[Any, ...] = (None, DEEP, True, 0, -1, 1e400, 10**30, [], {}, [[]], "x", *NAMES)
-TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 256: "i1", 512: "<u2", 768: "<u4", 1024: "<i8", 1280: "<u8"}
-
-
-def bent(chance: random.Random, content: bytes) -> bytes:
-    """Some bits flipped, bytes replaced, or a part cut out, doubled or cut off."""
-    data = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        at = chance.randrange(min(len(data), chance.choice((400, 10**9)))) if data else 0
-        action = chance.randrange(5)
-        if action < 2 and data:
-            data[at] ^= 1 << chance.randrange(8)
-        elif action == 2 and data:
-            data[at] = chance.choice((0, 255, 10, chance.randrange(256)))
-        elif action == 3:
-            del data[at : at + chance.choice((1, 4, 100, len(data)))]
-        else:
-            data[at:at] = data[at : at + chance.choice((1, 4, 100))]
-    return bytes(data)
-
-
-def reading(data: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-    """Array and, where sform or qform say it, affine of NIfTI-1 bytes, as the standard has it."""
-    dims = struct.unpack_from("<8h", data, 40)
-    shape = dims[1:4]
-    kind = np.dtype(TYPES[struct.unpack_from("<h", data, 70)[0]])
-    offset, slope, intercept = struct.unpack_from("<3f", data, 108)
-    array = np.frombuffer(data, kind, int(np.prod(shape)), int(offset)).reshape(shape, order="F").astype(np.float64)
-    if slope not in (0, 1) or intercept:
-        array = array * slope + intercept if np.isfinite([slope, intercept]).all() and slope else array
-    qform, sform = struct.unpack_from("<2h", data, 252)
-    if sform > 0:
-        rows = np.array(struct.unpack_from("<12f", data, 280)).reshape(3, 4)
-    elif qform > 0:
-        b, c, d, *offsets = struct.unpack_from("<6f", data, 256)
-        sign, *sizes = struct.unpack_from("<4f", data, 76)
-        turn = Rotation.from_quat([b, c, d, np.sqrt(max(1 - b * b - c * c - d * d, 0))]).as_matrix()
-        rows = np.c_[turn * np.abs(sizes) * (1, 1, -1 if sign == -1 else 1), offsets]
-    else:
-        return array, None
-    unit = {1: 1e3, 3: 1e-3}.get(data[123] & 7, 1.0)
-    return array, np.vstack([rows * unit, [0, 0, 0, 1]])
-
-
-def check_nifti(path: Path) -> None:
-    """What is read from ``path`` is what the standard says."""
-    found = read_label(path)
-    content = path.read_bytes()
-    with np.errstate(all="ignore"):
-        array, affine = reading(gzip.decompress(content) if path.suffix == ".gz" else content)
-    np.testing.assert_allclose(found.array, array, atol=1e-3)
-    if affine is not None:
-        np.testing.assert_allclose(found.affine, affine, rtol=1e-5, atol=1e-5)
 
 
 def fuzz_nifti(chance: random.Random, folder: Path) -> bool:
@@ -182,41 +106,6 @@ def fuzz_itk(chance: random.Random, folder: Path) -> bool:
     return True
 
 
-def check_itk(path: Path) -> None:
-    """What is read from ``path`` is what SimpleITK reads."""
-    found = read_label(path)
-    try:
-        image = sitk.ReadImage(str(path))  # crashes on files that were refused above
-    except RuntimeError:  # it is strict about fields that say nothing of the voxels
-        return
-    np.testing.assert_allclose(found.array, sitk.GetArrayFromImage(image).T, atol=1e-3)
-    for corner in ((0, 0, 0), (5, 4, 3)):
-        expected = np.array(image.TransformIndexToPhysicalPoint(corner)) * (-1, -1, 1)
-        np.testing.assert_allclose((found.affine @ (*corner, 1))[:3], expected, rtol=1e-4, atol=1e-3)
-
-
-def mutated(chance: random.Random, value: Any) -> Any:
-    """A JSON value with one part replaced, removed, doubled or nested."""
-    if isinstance(value, dict) and value and chance.random() < 0.8:
-        key = chance.choice(list(value))
-        out = dict(value)
-        if chance.random() < 0.15:
-            del out[key]
-        else:
-            out[key] = mutated(chance, value[key])
-        return out
-    if isinstance(value, list) and value and chance.random() < 0.8:
-        at = chance.randrange(len(value))
-        part = [] if chance.random() < 0.1 else [mutated(chance, value[at])] * chance.choice((1, 1, 1, 2))
-        return value[:at] + part + value[at + 1 :]
-    return chance.choice(VALUES)
-
-
-def dumped(value: Any) -> str:
-    """JSON, ``DEEP`` as lists in lists beyond what Python can nest."""
-    return json.dumps(value).replace(f'"{DEEP}"', "[" * 5000 + "]" * 5000)
-
-
 def fuzz_list(chance: random.Random, folder: Path) -> bool:
     inside = folder / "set"
     for name in ("labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "a.nii.gz", "ü.nii.gz"):
@@ -234,17 +123,6 @@ def fuzz_list(chance: random.Random, folder: Path) -> bool:
     (inside / "dataset.json").write_bytes(text if chance.random() < 0.85 else bent(chance, text))
     check_cases(inside)
     return True
-
-
-def check_cases(folder: Path) -> None:
-    """What is found in ``folder`` are files in it, of different names."""
-    cases = find_cases(folder)
-    for case in cases:
-        if not case.label.is_file() or not case.label.resolve().is_relative_to(folder.resolve()):
-            raise AssertionError(f"lists {case.label}")
-    names = {case.name for case in cases}
-    if "" in names or len(names) < len(cases):
-        raise AssertionError(f"names {names}")
 
 
 class Attack:

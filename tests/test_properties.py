@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from benchmarks.fuzz import NAMES, check_cases, check_itk, check_nifti, dumped
+from benchmarks.damage import NAMES, dumped
+from benchmarks.readings import check_cases, check_itk, check_nifti
 from near_monai import refine
 from near_monai.anatomy import CORONARY, HEART, by_name
 from near_monai.distance import signed_distance
