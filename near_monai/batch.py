@@ -21,7 +21,7 @@ import monai
 import torch
 from tqdm import tqdm
 
-from near_monai.anatomy import Anatomy, table_of
+from near_monai.anatomy import table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.errors import NearError, in_one_line
@@ -174,9 +174,7 @@ def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpac
     return load_network(weights, device)
 
 
-@cache
-def _anatomy(table: str | None) -> Anatomy:
-    return table_of(table)
+_anatomy = cache(table_of)
 
 
 def _cores(device: str) -> int:

@@ -91,15 +91,16 @@ def _of_class(
 ) -> Iterator[Edit]:
     """Edits of one class, given on ``box``, a part of ``grid``."""
     sub = box.grid(grid)
+    small = sub.scaled(1 / scale)
     changed = old != new
     kinds = {
         "bridged": (bridge, bridge),
-        "added": (beyond_wall(new & ~bridge, old, sub, scale), changed & new & ~bridge),
-        "removed": (beyond_wall(old, new, sub, scale), changed & old),
+        "added": (beyond_wall(new & ~bridge, old, small), changed & new & ~bridge),
+        "removed": (beyond_wall(old, new, small), changed & old),
     }
     for kind, (core, all_of_kind) in kinds.items():
-        for number, piece in enumerate(large_pieces(core, sub, scale), 1):
-            region = _region(piece, all_of_kind, sub, scale)
+        for number, small_piece in enumerate(large_pieces(core, small), 1):
+            region, piece = _region(small_piece, all_of_kind, small), small_piece.scaled(scale)
             changed[tuple(region.T)] = False
             name = f"{label}/{LETTERS[kind]}{number}"
             yield Edit(name, kind, label, piece.place, piece.volume_mm3, region + box.start)
@@ -110,9 +111,9 @@ def _of_class(
         yield Edit(f"{label}/{LETTERS['wall']}", "wall", label, (x, y, z), volume, wall + box.start)
 
 
-def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid, scale: float) -> NDArray[np.intp]:
+def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid) -> NDArray[np.intp]:
     """Voxels of ``changed`` in ``piece`` or within the reach of the wall of it."""
-    reach = wall_reach(grid, scale)
+    reach = wall_reach(grid)
     near = piece.box.grow(max(reach) + 1, grid.shape)
     wide = np.zeros(near.shape, bool)
     wide[piece.box.within(near).slices()] = piece.mask

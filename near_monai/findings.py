@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from near_monai.cleaning import components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
 
-#: Smaller places are not listed; times the cube of the scale of the structure.
+#: Smaller places are not listed, in the scale of the structure.
 LEAST_MM3 = 2.0
-#: Shifts of the wall up to this many mm (at least a voxel) are not listed; times the scale of the structure.
+#: Shifts of the wall up to this many mm (at least a voxel) are not listed, in the scale of the structure.
 WALL_MM = 0.5
 #: F is undecided where its probability is this close to 0.5.
 UNDECIDED = 0.15
@@ -54,7 +54,7 @@ def find(
         grid: their grid.
         scale: that of the structure: a shift that is the wall of a chamber is a piece of a coronary artery.
     """
-    sure = 0.5 + UNDECIDED
+    sure, small = 0.5 + UNDECIDED, grid.scaled(1 / scale)
     union = mask | repaired.mask | (probability > 1 - sure)
     if not union.any():
         return []
@@ -62,27 +62,30 @@ def find(
     cut = box.slices()
     before, after, bridge, p = mask[cut], repaired.mask[cut], repaired.bridge_mask[cut], probability[cut]
     places = {
-        "added": beyond_wall(after & ~bridge, before, grid, scale),
-        "removed": beyond_wall(before, after, grid, scale),
+        "added": beyond_wall(after & ~bridge, before, small),
+        "removed": beyond_wall(before, after, small),
         "bridged": bridge,
-        "uncertain": beyond_wall((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, grid, scale),
+        "uncertain": beyond_wall((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, small),
     }
-    part = box.grid(grid)
-    found = [finding for kind, there in places.items() for finding in _findings(kind, there, p, part, scale)]
+    found = [
+        Finding(kind, piece.place, piece.volume_mm3, float(p[piece.box.slices()][piece.mask].mean()))
+        for kind, there in places.items()
+        for piece in (small_piece.scaled(scale) for small_piece in large_pieces(there, box.grid(small)))
+    ]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
-def wall_reach(grid: Grid, scale: float) -> list[int]:
-    """Voxels per axis that count as wall of a structure of ``scale``: :data:`WALL_MM`, at least one."""
-    return [max(1, round(WALL_MM * scale / step)) for step in grid.spacing]
+def wall_reach(grid: Grid) -> list[int]:
+    """Voxels per axis that count as wall: :data:`WALL_MM`, at least one."""
+    return [max(1, round(WALL_MM / step)) for step in grid.spacing]
 
 
-def beyond_wall(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid, scale: float) -> NDArray[np.bool_]:
+def beyond_wall(there: NDArray[np.bool_], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
     """Voxels of ``there`` with nothing of ``mask`` within :func:`wall_reach`.
 
     Only the few voxels in question are looked at, which is much faster than to dilate ``mask``.
     """
-    reach = wall_reach(grid, scale)
+    reach = wall_reach(grid)
     padded = np.pad(mask, [(n, n) for n in reach])
     voxels = voxels_of(there & ~mask)
     for offset in itertools.product(*(range(2 * n + 1) for n in reach)):
@@ -101,8 +104,13 @@ class Piece:
     place: tuple[float, float, float]
     volume_mm3: float
 
+    def scaled(self, factor: float) -> Piece:
+        """The same with every length multiplied by ``factor``."""
+        x, y, z = (v * factor for v in self.place)
+        return replace(self, place=(x, y, z), volume_mm3=self.volume_mm3 * factor**3)
 
-def large_pieces(there: NDArray[np.bool_], grid: Grid, scale: float) -> list[Piece]:
+
+def large_pieces(there: NDArray[np.bool_], grid: Grid) -> list[Piece]:
     """Components of ``there`` ``(X, Y, Z)`` that are to be listed, see :data:`LEAST_MM3`, largest first."""
     if not there.any():
         return []
@@ -112,18 +120,8 @@ def large_pieces(there: NDArray[np.bool_], grid: Grid, scale: float) -> list[Pie
     found = []
     for number, slices in enumerate(ndimage.find_objects(index), 1):
         volume = float(size[number]) * grid.voxel_volume
-        if volume >= LEAST_MM3 * scale**3:
+        if volume >= LEAST_MM3:
             box, mask = Box.of(slices).moved(region.start), index[slices] == number
             x, y, z = (float(v) for v in grid.to_mm(voxels_of(mask).mean(0) + box.start))
             found.append(Piece(box, mask, (x, y, z), volume))
     return sorted(found, key=lambda piece: -piece.volume_mm3)
-
-
-def _findings(
-    kind: str, there: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid, scale: float
-) -> list[Finding]:
-    """One finding per component of ``there`` that is large enough."""
-    return [
-        Finding(kind, piece.place, piece.volume_mm3, float(probability[piece.box.slices()][piece.mask].mean()))
-        for piece in large_pieces(there, grid, scale)
-    ]
