@@ -10,6 +10,7 @@ import difflib
 import inspect
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
-from near_monai.errors import NearError
+from near_monai.errors import NearError, show_one_line
 from near_monai.resources import bundle_dir
 from near_monai.storage import sweep, write_json
 from near_monai.weights import CONFIG_NAME
@@ -35,6 +36,9 @@ def claim_folder(folder: str | Path) -> None:
     Raises:
         NearError: the folder holds a run with another configuration, or a key means nothing, see :func:`check_keys`.
     """
+    command = getattr(sys.modules["__main__"], "__spec__", None)
+    if command is not None and command.name.startswith("monai.bundle"):
+        show_one_line()  # MONAI's own command shows a traceback of every error
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
         frame = frame.f_back

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 
 class NearError(ValueError):
@@ -33,3 +35,32 @@ def in_one_line(error: BaseException) -> str:
     if out_of_memory(error):
         return f"out of memory ({first or type(error).__name__}); use fewer processes, or a machine with more"
     return f"{type(error).__name__}: {first}"
+
+
+def known_error(error: BaseException) -> NearError | None:
+    """The domain error that MONAI wrapped in its own, if there is one: it says in one line what is wrong."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, NearError):
+            return NearError(str(seen))
+        if isinstance(seen, TypeError) and "unexpected keyword argument" in str(seen):
+            return NearError(f"the configuration gives {seen}")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def show_one_line() -> None:
+    """From here on what :func:`known_error` knows ends Python with its one line instead of a traceback.
+
+    For commands of others that run ours; ``python -X dev`` shows the traceback all the same.
+    """
+    usual = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        known = None if sys.flags.dev_mode else known_error(error)
+        if known is None:
+            usual(kind, error, trace)
+        else:
+            print(f"near_monai: {known}", file=sys.stderr)
+
+    sys.excepthook = show

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def refine_one_class(
             "components_before": count_components(mask),
             "volume_before_mm3": _volume(mask, grid),
             **_figures(after, result.label, repaired, target),
-            "bridges": [asdict(bridge) for bridge in repaired.moved(place.start if place else (0, 0, 0))],
+            "bridges": in_world(repaired.moved(place.start if place else (0, 0, 0)), file.grid, file.affine),
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
@@ -193,8 +193,8 @@ def refine_all_classes(
         write_label(output / BRIDGE_FOLDER / case.label.name, whole.bridges, file)
     write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
     rows = [
-        row | {"findings": in_world(found, file.grid, file.affine)}
-        for row, found in zip(whole.rows, whole.findings, strict=True)
+        row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}
+        for row, places in zip(whole.rows, whole.places, strict=True)
     ]
     lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
     return {

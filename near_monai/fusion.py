@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import voxels_of
 from near_monai.coords import Grid
+from near_monai.errors import NearError
 from near_monai.transforms import FOREGROUND
+
+#: False where a packed bundle runs with MONAI alone.
+HAS_SCIPY = find_spec("scipy") is not None
 
 
 def put_back(
@@ -60,12 +66,25 @@ def replace_class(
 def spread_labels(
     original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid
 ) -> NDArray[np.uint8]:
-    """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
-    from scipy.spatial import cKDTree  # the bundle's inference of one class does without
+    """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is.
 
-    fused = np.zeros(target.shape, np.uint8)
-    old, new = voxels_of(original), voxels_of(refined)
-    if len(old) and len(new):
-        nearest = cKDTree(native.to_mm(old)).query(target.to_mm(new))[1]
-        fused[refined] = original[original > 0][nearest]
+    Raises:
+        NearError: there are several labels, and scipy is not installed.
+    """
+    labels = np.flatnonzero(np.bincount(original[original > 0], minlength=256))
+    if len(labels) < 2:
+        return refined * labels.max(initial=0).astype(np.uint8)
+    fused = np.where(refined, original, 0) if target == native else np.zeros(target.shape, np.uint8)
+    new = voxels_of(refined & (fused == 0))
+    if len(new):
+        fused[tuple(new.T)] = original[original > 0][_nearest(native.to_mm(voxels_of(original)), target.to_mm(new))]
     return fused
+
+
+def _nearest(known: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Which of ``known`` ``(N, 3)`` is nearest to every one of ``points`` ``(M, 3)``."""
+    if not HAS_SCIPY:
+        raise NearError("a tree of several labels needs scipy: pip install scipy, or refine one class with --label")
+    from scipy.spatial import cKDTree
+
+    return np.asarray(cKDTree(known).query(points)[1])

@@ -179,7 +179,7 @@ class PairedScores:
             }
 
     def _report(self, engine: Engine) -> None:
-        if idist.get_rank() == 0:
+        if self.scores and idist.get_rank() == 0:
             summary = summarise(self.scores)
             write_summary(summary, self.folder)
             logger.info(

@@ -7,7 +7,7 @@ recorded and kept as a mask of its own, so that a person can take it back.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -50,17 +50,25 @@ class Bridge:
 
     Attributes:
         voxel: one of its voxels.
+        place: where that is, in mm, in the frame of the grid.
         gap_mm: length of the gap from wall to wall.
         radius_mm: mean radius of the tube.
         probability: F's mean in the gap.
-        voxels: number of voxels added.
+        volume_mm3: volume added.
     """
 
     voxel: tuple[int, int, int]
+    place: tuple[float, float, float]
     gap_mm: float
     radius_mm: float
     probability: float
-    voxels: int
+    volume_mm3: float
+
+    def scaled(self, factor: float) -> Bridge:
+        """The same with every length multiplied by ``factor``."""
+        x, y, z = (v * factor for v in self.place)
+        gap, radius, volume = self.gap_mm * factor, self.radius_mm * factor, self.volume_mm3 * factor**3
+        return replace(self, place=(x, y, z), gap_mm=gap, radius_mm=radius, volume_mm3=volume)
 
 
 @dataclass(frozen=True)
@@ -138,14 +146,14 @@ def reconnect(
         tree[b] |= tree[a]
         added[inner][there] |= tube
         first = np.argwhere(tube)[0] + [side.start for side in there] + box.start
-        bridges.append(_record(joint, judged, first, int(np.count_nonzero(tube))))
+        bridges.append(_record(joint, judged, first, grid, int(np.count_nonzero(tube))))
     return added, bridges
 
 
-def _record(joint: _Joint, judged: float, first: NDArray[np.int64], voxels: int) -> Bridge:
-    x, y, z = first.tolist()
+def _record(joint: _Joint, judged: float, first: NDArray[np.int64], grid: Grid, voxels: int) -> Bridge:
+    (i, j, k), (x, y, z) = first.tolist(), grid.to_mm(first).tolist()
     radius = (joint.radii[0] + min(joint.radii)) / 2
-    return Bridge((x, y, z), round(joint.gap_mm, 2), round(radius, 2), round(judged, 3), voxels)
+    return Bridge((i, j, k), (x, y, z), joint.gap_mm, radius, judged, voxels * grid.voxel_volume)
 
 
 def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:

@@ -7,6 +7,7 @@ change it (:class:`near_monai.anatomy.Trust`).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from near_monai.errors import NearError
 
 if TYPE_CHECKING:
     from near_monai.reconnection import Bridge
+
+logger = logging.getLogger("near_monai")
 
 #: What a label is taken for if nothing else is said.
 VESSEL = by_name("coronary")
@@ -50,8 +53,9 @@ class Repaired:
 
     def scaled(self, factor: float) -> Repaired:
         """The same with every length multiplied by ``factor``."""
-        bridges = [replace(b, gap_mm=b.gap_mm * factor, radius_mm=b.radius_mm * factor) for b in self.bridges]
-        return replace(self, bridges=bridges, noise_mm=self.noise_mm * factor)
+        return replace(
+            self, bridges=[bridge.scaled(factor) for bridge in self.bridges], noise_mm=self.noise_mm * factor
+        )
 
     def moved(self, start: tuple[int, int, int]) -> list[Bridge]:
         """The bridges, their voxels counted in a volume of which the masks are the part that begins at ``start``."""
@@ -103,18 +107,31 @@ def repair(
     return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)
 
 
+def can_clean() -> bool:
+    """Whether what ``clean`` needs is here; a warning where it is not: a bundle may run with MONAI alone."""
+    missing = _missing()
+    if missing:
+        logger.warning("%s; what F says is written as it is", _needs(missing))
+    return not missing
+
+
 def need_cleaning_packages() -> None:
-    """Say before any work is done what ``clean`` needs and is not here: a bundle may run without this package.
+    """Say before any work is done what ``clean`` needs and is not here.
 
     Raises:
         NearError: scipy or scikit-image is not installed.
     """
-    missing = [package for package, module in CLEANING_PACKAGES.items() if find_spec(module) is None]
+    missing = _missing()
     if missing:
-        raise NearError(
-            f"joining and dropping pieces needs {' and '.join(missing)}: pip install {' '.join(missing)}, or give "
-            "--clean False for F alone"
-        )
+        raise NearError(f"{_needs(missing)}, or give --clean False for F alone")
+
+
+def _missing() -> list[str]:
+    return [package for package, module in CLEANING_PACKAGES.items() if find_spec(module) is None]
+
+
+def _needs(missing: list[str]) -> str:
+    return f"joining and dropping pieces needs {' and '.join(missing)}: pip install {' '.join(missing)}"
 
 
 def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> float:

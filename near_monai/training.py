@@ -12,7 +12,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from near_monai.configuration import check_keys, keys_of, unknown_key
-from near_monai.errors import NearError
+from near_monai.errors import NearError, known_error
 from near_monai.resources import bundle_dir
 from near_monai.weights import DESCRIBES
 
@@ -60,7 +60,7 @@ def run_training(
         workflow.run()
         workflow.finalize()
     except Exception as error:
-        known = _known(error)
+        known = known_error(error)
         if known is None:
             raise
         raise known from error
@@ -103,15 +103,3 @@ def _value(key: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise NearError(f"--{key}: {text!r} is neither JSON nor YAML") from error
-
-
-def _known(error: BaseException) -> NearError | None:
-    """The domain error that MONAI wrapped in its own, if there is one: it says in one line what is wrong."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, NearError):
-            return NearError(str(seen))
-        if isinstance(seen, TypeError) and "unexpected keyword argument" in str(seen):
-            return NearError(f"the configuration gives {seen}")
-        seen = seen.__cause__ or seen.__context__
-    return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from near_monai.cleaning import count_components
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
-from near_monai.findings import Finding, find
+from near_monai.findings import find
 from near_monai.inference import CaseCode, decode_all, encode
 from near_monai.merging import Claim
 from near_monai.network import NearNetwork
+from near_monai.places import Place
 from near_monai.refinement import MARGIN_MM, refine_mask, repair_scaled
 from near_monai.repair import Repaired
 from near_monai.rules import violations
@@ -44,7 +45,8 @@ class Whole:
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
         rows: per structure: volume and components before and after, noise and margin.
-        findings: per row, what repair added, removed, bridged or left uncertain, in the frame of the grid.
+        places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
+            frame of the grid.
         bridges: uint8, the class whose bridge a voxel is.
         code: z of the case if one function of all structures refined it.
     """
@@ -54,7 +56,7 @@ class Whole:
     flagged: list[Change]
     rules_before: int
     rows: list[dict[str, Any]]
-    findings: list[list[Finding]]
+    places: list[dict[str, Sequence[Place]]]
     bridges: NDArray[np.uint8]
     code: CaseCode | None
 
@@ -89,17 +91,19 @@ def refine_all(
 
     out, bridges = array.copy(), np.zeros_like(array)
     out[cut] = composed.array
-    rows, findings = [], []
+    rows: list[dict[str, Any]] = []
+    places: list[dict[str, Sequence[Place]]] = []
     structures = {structure.index: structure for structure in anatomy.structures}
     for claim, repaired in found:
         there, part = claim.box.slices(), claim.box.grid(sub)
         old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index)
         bridges[cut][there][kept.bridge_mask] = claim.index
         structure = structures[claim.index]
-        findings.append(find(old, kept, claim.probability.astype(np.float32), part, structure.scale))
+        found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.scale)
+        places.append({"bridges": kept.moved(claim.box.moved(box.start).start), "findings": found_there})
         rows.append(_row(structure, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
-    return Whole(out, composed.changes, composed.flagged, broken, rows, findings, bridges, code)
+    return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, code)
 
 
 def _by_each(
@@ -175,5 +179,4 @@ def _row(
         "volume_after_mm3": round(np.count_nonzero(new) * grid.voxel_volume, 3),
         "noise_mm": round(repaired.noise_mm, 4),
         "margin": round(repaired.margin, 6),
-        "bridges": [asdict(bridge) for bridge in repaired.bridges],
     }

@@ -386,3 +386,34 @@ def test_expressions_stay_short() -> None:
         parser = ConfigParser(json.loads(path.read_text()))
         for text in json.dumps(parser.get()).split('"'):
             assert not text.startswith("$") or len(text) <= 100, f"{path.name}: {text}"
+
+
+@pytest.mark.parametrize(("run_id", "name"), [("inference", "inference"), ("evaluating", "evaluate")])
+def test_a_bad_file_stops_no_other_and_the_run_fails(
+    run_id: str, name: str, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = labels / "labelsTr" / "b.nii.gz"
+    (labels / "labelsTr" / "a.nii.gz").write_bytes(good.read_bytes()[:-200])
+    with pytest.raises(RuntimeError) as error:
+        run_bundle(run_id, name, labels, tmp_path / "out")
+    assert str(error.value.__cause__) == "1 of 2 cases could not be used: a"
+    assert len([line for line in capsys.readouterr().out.splitlines() if "a.nii.gz: damaged" in line]) == 1
+    if name == "inference":
+        assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [good.name]
+    else:
+        assert [*json.loads((tmp_path / "out" / "summary.json").read_text())["cases"]] == ["b"]
+    good.write_bytes(b"")
+    with pytest.raises(RuntimeError) as error:
+        run_bundle(run_id, name, labels, tmp_path / "none")
+    assert str(error.value.__cause__) == "2 of 2 cases could not be used: a, b"
+
+
+def test_monai_s_own_command_ends_with_one_line(labels: Path, tmp_path: Path) -> None:
+    (labels / "labelsTr" / "a.nii.gz").write_bytes(b"")
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference"]
+    command += ["--config_file", str(CONFIGS / "inference.json"), "--bundle_root", str(bundle_dir())]
+    command += ["--dataset_dir", str(labels), "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == "near_monai: 1 of 2 cases could not be used: a"

@@ -21,7 +21,7 @@ ROWS = (
     "sampling",
     "compact datasets sources heart_sources",
     "layers field encoder table network weights configuration",
-    "losses optimiser",
+    "losses optimiser tolerance",
     "inference codes",
     "skeleton reconnection repair",
     "findings familiarity",

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:parsing
 
 #: Run before anything else, this leaves Python with what torch, MONAI, nibabel and ignite need, and no near_monai.
 BARE = """
+import json
 import sys
 from importlib.machinery import PathFinder
-from pathlib import Path
 
 ABSENT = {"scipy", "skimage", "SimpleITK", "itk", "yaml", "typer", "tqdm", "tensorboard", "matplotlib", "near_monai"}
 
@@ -50,7 +50,7 @@ class Bare(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 from monai.bundle import run
 run("inference", config_file=sys.argv[1] + "/configs/inference.json", bundle_root=sys.argv[1],
-    dataset_dir=sys.argv[2], output_dir=sys.argv[3], clean=sys.argv[4] == "clean", device="$torch.device('cpu')")
+    dataset_dir=sys.argv[2], output_dir=sys.argv[3], device="$torch.device('cpu')", **json.loads(sys.argv[4]))
 """
 
 
@@ -96,22 +96,24 @@ def test_same_input_same_bytes_and_nothing_else_in_it(packed: Path, tmp_path: Pa
     assert metadata == shipped
 
 
-def bare(bundle: Path, label: Path, output: Path, clean: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", BARE, str(bundle), str(label), str(output), clean]
+def bare(bundle: Path, label: Path, output: Path, **options: bool) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BARE, str(bundle), str(label), str(output), json.dumps(options)]
     return subprocess.run(command, cwd=output.parent, capture_output=True, text=True, timeout=240)
 
 
 def test_runs_with_monai_alone_from_another_folder(unpacked: Path, label: Path, tmp_path: Path) -> None:
-    done = bare(unpacked, label, tmp_path / "bare", "alone")
+    done = bare(unpacked, label, tmp_path / "bare")
     assert done.returncode == 0, done.stderr[-2000:]
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "pip install scipy scikit-image" in line]
+    assert len(told) == 1
     refine_files(label, tmp_path / "full", Options(device="cpu", clean=False), quiet=True)
     one, other = voxels(tmp_path / "bare" / label.name), voxels(tmp_path / "full" / label.name)
     assert one.any()
     np.testing.assert_array_equal(one, other)
 
 
-def test_what_needs_more_than_monai_says_so(unpacked: Path, label: Path, tmp_path: Path) -> None:
-    done = bare(unpacked, label, tmp_path / "bare", "clean")
+def test_what_was_asked_for_and_needs_more_than_monai_is_refused(unpacked: Path, label: Path, tmp_path: Path) -> None:
+    done = bare(unpacked, label, tmp_path / "bare", clean=True)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "NearError: " in line]
     assert len(lines) == 1

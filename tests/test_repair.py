@@ -45,7 +45,7 @@ def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     assert count_components(mask) == 2 and count_components(mask | bridge) == 1
     assert len(records) == 1 and not (bridge & mask).any()
     assert records[0].gap_mm == pytest.approx(4.3, abs=1.0)
-    assert records[0].voxels == np.count_nonzero(bridge)
+    assert records[0].volume_mm3 == pytest.approx(np.count_nonzero(bridge) * GRID.voxel_volume)
     assert abs(np.argwhere(bridge).mean(0) * 0.5 - (33.5, 15, 15)).max() < 2.0
     assert Shape(np.pad(mask | bridge, 2)).betti.loops == 0
 
