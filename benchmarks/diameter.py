@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from near_monai.components import Components
 from near_monai.distance import signed_distance
 from near_monai.skeleton import skeleton
 
@@ -27,7 +28,7 @@ def diameter_bins(
         where: voxels that are asked for; the others get bin 0.
         spacing: ``(3,)`` voxel size in mm.
     """
-    centre = np.argwhere(skeleton(truth))
+    centre = np.argwhere(skeleton(Components.of(truth)))
     diameter = 2 * _radius(truth, spacing)[tuple(centre.T)]
     nearest = cKDTree(centre * np.asarray(spacing)).query(np.argwhere(where) * np.asarray(spacing))[1]
     bins = np.zeros(truth.shape, np.intp)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.boxes import box_of, voxels_of
-from near_monai.cleaning import components
+from near_monai.boxes import voxels_of
+from near_monai.components import Components
 from near_monai.coords import Grid
 
 #: Smaller places share one record.
@@ -47,18 +47,11 @@ class Change:
         cls, rule: str, label: int, action: str, where: NDArray[np.bool_], grid: Grid, detail: str
     ) -> list[Change]:
         """One record per 26-connected place; those below :data:`LEAST_MM3` share one, at the first of them."""
-        if not where.any():
-            return []
-        box = box_of(where)
-        there = where[box.slices()]
-        index, count = components(there)
-        owner, voxels = index[there] - 1, voxels_of(there)
-        size = np.bincount(owner, minlength=count)
-        centres = np.stack([np.bincount(owner, axis, count) for axis in voxels.T], 1) / size[:, None]
         found: list[Change] = []
         small: list[Change] = []
-        for (x, y, z), voxels_in_it in zip(box.grid(grid).to_mm(centres).tolist(), size.tolist(), strict=True):
-            change = cls(rule, label, action, (x, y, z), voxels_in_it * grid.voxel_volume, detail)
+        for part in Components.of(where).parts:
+            x, y, z = grid.to_mm(part.mean(0)).tolist()
+            change = cls(rule, label, action, (x, y, z), len(part) * grid.voxel_volume, detail)
             (found if change.volume_mm3 >= LEAST_MM3 else small).append(change)
         if small:
             total = sum(change.volume_mm3 for change in small)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.boxes import box_of
-from near_monai.cleaning import component_sizes
 from near_monai.coords import Grid
 from near_monai.repair import wall_area
 
@@ -22,29 +21,29 @@ VOLUME_CHANGE = 0.3
 ONE_TREE = 0.97
 
 
-def warnings_for(
-    mask: NDArray[np.bool_], grid: Grid, refined: NDArray[np.bool_], refined_grid: Grid, noise_mm: float
-) -> list[str]:
+def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], noise_mm: float) -> list[str]:
     """One line for everything unusual about a label; an empty list if nothing is.
 
     Args:
         mask: ``(X, Y, Z)`` the label, at least one voxel set.
         grid: its grid.
-        refined: what became of it, not empty either.
-        refined_grid: the grid of ``refined``.
+        pieces_mm3: volumes of the components of what became of it; there are some.
         noise_mm: estimated noise of the label.
     """
     box = box_of(mask)
     volume = np.count_nonzero(mask) * grid.voxel_volume
     radius = 2 * volume / wall_area(mask, grid)
     extent = float(max(n * s for n, s in zip(box.shape, grid.spacing, strict=True)))
-    change = np.count_nonzero(refined) * refined_grid.voxel_volume / volume - 1
-    sizes = component_sizes(refined)
+    change = pieces_mm3.sum() / volume - 1
+    largest = pieces_mm3.max() / pieces_mm3.sum()
     rules = (
         (not RADIUS_MM[0] <= radius <= RADIUS_MM[1], f"mean radius {radius:.1f} mm: is it the right class?"),
         (extent > EXTENT_MM[1], f"{extent:.0f} mm long: does it hold a graft, or more than the coronary arteries?"),
         (extent < EXTENT_MM[0], f"only {extent:.0f} mm long: a part of a tree"),
-        (sizes.max() > ONE_TREE * sizes.sum(), "a single tree: one of left and right is missing, or they are joined"),
+        (
+            largest > ONE_TREE,
+            "a single tree: one of left and right is missing, or they are joined",
+        ),
         (any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)), "cut by the border"),
         (noise_mm > NOISE_MM, f"noise {noise_mm:.2f} mm: worse than anything in training"),
         (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from near_monai.anatomy import Anatomy, Structure
 from near_monai.boxes import Box, box_of, occupied, widen
 from near_monai.cases import Case
-from near_monai.cleaning import count_components
 from near_monai.codes import save_code
 from near_monai.colours import segment_fields
+from near_monai.components import Components, count_components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
@@ -92,36 +92,39 @@ def refine_one_class(
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
         writing = pool.submit(written.write, fused, replace(result, code=code), repaired.bridge_mask, options)
         found = find(result.label, repaired, result.probability, target, structure.scale)
+        pieces_mm3 = Components.of(after).sizes * target.voxel_volume
         row = {
             "label": label,
             "components_before": count_components(mask),
             "volume_before_mm3": _volume(mask, grid),
-            **_figures(after, result.label, repaired, target),
+            **_figures(pieces_mm3, result.label, repaired, target),
             "bridges": in_world(repaired.moved(place.start if place else (0, 0, 0)), file.grid, file.affine),
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
             "warnings": disagreement(file.header, file.array.shape)
-            + _warnings(mask, grid, after, target, repaired.noise_mm, structure),
+            + _warnings(mask, grid, pieces_mm3, repaired.noise_mm, structure),
         }
         writing.result()
     return row
 
 
 def _warnings(
-    mask: NDArray[np.bool_], grid: Grid, after: NDArray[np.bool_], target: Grid, noise_mm: float, structure: Structure
+    mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], noise_mm: float, structure: Structure
 ) -> list[str]:
     """What is unusual about a label; only of coronary arteries is it known what is usual."""
-    if not after.any():
+    if not len(pieces_mm3):
         return ["nothing is left of the label"]
-    return warnings_for(mask, grid, after, target, noise_mm) if structure.weights == VESSEL.weights else []
+    return warnings_for(mask, grid, pieces_mm3, noise_mm) if structure.weights == VESSEL.weights else []
 
 
-def _figures(after: NDArray[np.bool_], label: NDArray[np.bool_], repaired: Repaired, grid: Grid) -> dict[str, float]:
-    """What became of a label, all on ``grid``."""
+def _figures(
+    pieces_mm3: NDArray[np.floating], label: NDArray[np.bool_], repaired: Repaired, grid: Grid
+) -> dict[str, float]:
+    """What became of a label, of which ``pieces_mm3`` are left, all on ``grid``."""
     return {
-        "components_after": count_components(after),
-        "volume_after_mm3": _volume(after, grid),
+        "components_after": len(pieces_mm3),
+        "volume_after_mm3": round(float(pieces_mm3.sum()), 3),
         "added_mm3": _volume(repaired.mask & ~label, grid),
         "removed_mm3": _volume(label & ~repaired.mask, grid),
         "noise_mm": round(repaired.noise_mm, 4),

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from near_monai.boxes import Box, box_of, voxels_of
-from near_monai.cleaning import components
+from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
 
@@ -112,16 +111,10 @@ class Piece:
 
 def large_pieces(there: NDArray[np.bool_], grid: Grid) -> list[Piece]:
     """Components of ``there`` ``(X, Y, Z)`` that are to be listed, see :data:`LEAST_MM3`, largest first."""
-    if not there.any():
-        return []
-    region = box_of(there)
-    index, count = components(there[region.slices()])
-    size = np.bincount(index[index > 0], minlength=count + 1)
+    components = Components.of(there)
     found = []
-    for number, slices in enumerate(ndimage.find_objects(index), 1):
-        volume = float(size[number]) * grid.voxel_volume
-        if volume >= LEAST_MM3:
-            box, mask = Box.of(slices).moved(region.start), index[slices] == number
-            x, y, z = (float(v) for v in grid.to_mm(voxels_of(mask).mean(0) + box.start))
-            found.append(Piece(box, mask, (x, y, z), volume))
+    for number in np.flatnonzero(components.sizes * grid.voxel_volume >= LEAST_MM3).tolist():
+        x, y, z = grid.to_mm(components.parts[number].mean(0)).tolist()
+        volume = float(components.sizes[number]) * grid.voxel_volume
+        found.append(Piece(components.boxes[number], components.mask(number), (x, y, z), volume))
     return sorted(found, key=lambda piece: -piece.volume_mm3)

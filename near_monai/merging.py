@@ -17,7 +17,7 @@ from scipy import ndimage
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import Box, box_of, voxels_of
 from near_monai.changes import Change
-from near_monai.cleaning import components
+from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 
@@ -160,8 +160,9 @@ def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> ND
     cut, near = box.slices(), after[box.slices()]
     size = [2 * max(1, round(SLIT_MM / 2 / step)) + 1 for step in grid.spacing]
     closed = ndimage.minimum_filter(ndimage.maximum_filter(near > 0, size), size)  # a closing, much faster than by name
-    index, count = components(closed & lost[cut])
-    wide = _between_two(index, count, near)[index]
+    gaps = Components.of(closed & lost[cut])
+    index = gaps.index()
+    wide = _between_two(index, len(gaps), near)[index]
     # the closing rounds the rim of a gap: there the voxels' own neighbours tell
     voxel = np.zeros(near.shape, np.int32)
     voxel[lost[cut]] = np.arange(1, np.count_nonzero(lost[cut]) + 1)

@@ -24,7 +24,7 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from near_monai.boxes import box_of
-from near_monai.cleaning import components
+from near_monai.components import Components
 from near_monai.errors import NearError
 from near_monai.skeleton import skeleton
 
@@ -57,21 +57,21 @@ class Shape:
         return int(np.count_nonzero(self.mask))
 
     @cached_property
-    def components(self) -> tuple[NDArray[np.int32], int]:
-        """26-connected component of each voxel (0 outside) and their number."""
-        return components(self.mask)
+    def components(self) -> Components:
+        """26-connected components."""
+        return Components.of(self.mask)
 
     @cached_property
     def betti(self) -> Betti:
         """Betti numbers; loops follow from the Euler characteristic, components - loops + cavities."""
-        b0 = self.components[1]
+        b0 = len(self.components)
         b2 = int(ndimage.label(~self.mask)[1]) - 1
         return Betti(b0, b0 + b2 - int(euler_number(self.mask, connectivity=3)), b2)
 
     @cached_property
     def skeleton(self) -> BoolArray:
         """Centreline voxels, see :func:`near_monai.skeleton.skeleton`."""
-        return skeleton(self.mask)
+        return skeleton(self.components)
 
 
 class Pair:
@@ -164,12 +164,12 @@ def assd(pair: Pair) -> float:
 
 def betti0(pair: Pair) -> float:
     """Number of 26-connected components of the prediction."""
-    return float(pair.pred.components[1])
+    return float(len(pair.pred.components))
 
 
 def betti0_error(pair: Pair) -> float:
     """Absolute difference in the number of 26-connected components."""
-    return float(abs(pair.pred.components[1] - pair.truth.components[1]))
+    return float(abs(len(pair.pred.components) - len(pair.truth.components)))
 
 
 def loops_added(pair: Pair) -> float:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from near_monai.boxes import Box, crop_box, voxels_of
-from near_monai.cleaning import components
+from near_monai.boxes import Box, voxels_of
+from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import depth_at
 from near_monai.skeleton import skeleton
@@ -117,35 +117,30 @@ def reconnect(
     """
     added = np.zeros_like(mask)
     bridges: list[Bridge] = []
-    if not mask.any():
+    found = Components.of(mask)
+    if len(found) < 2:
         return added, bridges
-    box = crop_box(mask, grid.spacing, BEHIND_MM)
-    inner, sub = box.slices(), box.grid(grid)
-    likely = probability[inner]
-    index, count = components(mask[inner])
-    if count < 2:
-        return added, bridges
-    volume = np.bincount(index[mask[inner]])
+    index, volume = found.index(), np.concatenate([[0], found.sizes])
     large = volume > TREE * volume[1:].sum()
-    leader, tree = np.arange(count + 1), large.copy()
-    for joint in sorted(_joints(_centreline(index, sub), volume), key=lambda j: j.cost):
+    leader, tree = np.arange(len(volume)), large.copy()
+    for joint in sorted(_joints(_centreline(found, index, grid), volume), key=lambda j: j.cost):
         a, b = leader[list(joint.owners)]
         whole = joint.thick and large[joint.owners[0]]  # a large piece that hangs on by its thick end is no other tree
         if a == b or (tree[a] and tree[b] and not whole):
             continue
-        there, tube, path = _tube(joint, sub)
+        there, tube, path = _tube(joint, grid)
         met = np.unique(index[there][ndimage.maximum_filter(tube, 3)])
         if not set(met.tolist()) <= {0, *joint.owners}:
             continue
-        judged = float(likely[path][index[path] == 0].mean())
+        judged = float(probability[path][index[path] == 0].mean())
         if judged < JUDGED:
             continue
         tube &= index[there] == 0
         index[there][tube] = joint.owners[0]  # for the tubes to come it is a part of the piece
         leader[leader == a] = b
         tree[b] |= tree[a]
-        added[inner][there] |= tube
-        first = np.argwhere(tube)[0] + [side.start for side in there] + box.start
+        added[there] |= tube
+        first = np.argwhere(tube)[0] + [side.start for side in there]
         bridges.append(_record(joint, judged, first, grid, int(np.count_nonzero(tube))))
     return added, bridges
 
@@ -156,8 +151,8 @@ def _record(joint: _Joint, judged: float, first: NDArray[np.int64], grid: Grid, 
     return Bridge((i, j, k), (x, y, z), joint.gap_mm, radius, judged, voxels * grid.voxel_volume)
 
 
-def _centreline(index: NDArray[np.int32], grid: Grid) -> _Centreline:
-    line = np.pad(skeleton(index > 0), 1)
+def _centreline(found: Components, index: NDArray[np.int32], grid: Grid) -> _Centreline:
+    line = np.pad(skeleton(found), 1)
     voxel = voxels_of(line)
     neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
     voxel -= 1

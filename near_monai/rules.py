@@ -17,7 +17,8 @@ from scipy.spatial import cKDTree
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import Box, box_of, voxels_of
 from near_monai.changes import Change
-from near_monai.cleaning import FAR_MM, LONG_MM, SMALL_MM3, components
+from near_monai.cleaning import FAR_MM, LONG_MM, SMALL_MM3
+from near_monai.components import Components
 from near_monai.coords import Grid
 
 #: Corrections make room for others; it never took more rounds than three.
@@ -85,20 +86,19 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
     mask = array == structure.index
     region = box_of(mask)
     mask, sub = mask[region.slices()], region.grid(grid)
-    index, count = components(mask)
-    boxes = [Box.of(found) for found in ndimage.find_objects(index)]
-    volume = np.bincount(index[mask], minlength=count + 1)[1:] * grid.voxel_volume
-    diagonal = np.array([np.linalg.norm(np.multiply(box.shape, grid.spacing)) for box in boxes])
+    found = Components.of(mask)
+    volume = found.sizes * grid.voxel_volume
+    diagonal = np.array([np.linalg.norm(np.multiply(box.shape, grid.spacing)) for box in found.boxes])
     small = (volume < SMALL_MM3 * structure.scale**3) & (diagonal < LONG_MM * structure.scale)
     order = np.argsort(-volume, kind="stable").tolist()
     expected, rest = order[: structure.components], order[structure.components :]
-    shells = _Shells(index, boxes, sub)
+    shells = _Shells(found, sub)
 
     def broken(rule: str, n: int, detail: str, goes: bool) -> Violation:
-        where = index[boxes[n].slices()] == n + 1
+        where, box = found.mask(n), found.boxes[n]
         action = "removed" if goes else "flagged"
-        change = Change.of(rule, structure.index, action, where, boxes[n].grid(sub), detail)
-        return Violation(change, boxes[n].moved(region.start), where, 0 if goes else None)
+        change = Change.of(rule, structure.index, action, where, box.grid(sub), detail)
+        return Violation(change, box.moved(region.start), where, 0 if goes else None)
 
     if rest:
         main = shells.tree([n for n in order if n in expected or not small[n]])
@@ -145,15 +145,14 @@ def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[V
 
 
 class _Shells:
-    """Surface voxels of the components of ``index``, for distances between them."""
+    """Surface voxels of components, for distances between them."""
 
-    def __init__(self, index: NDArray[np.int32], boxes: list[Box], grid: Grid) -> None:
-        self.index, self.boxes, self.grid = index, boxes, grid
+    def __init__(self, components: Components, grid: Grid) -> None:
+        self.components, self.grid = components, grid
 
     def points(self, n: int) -> NDArray[np.floating]:
         """Surface voxels of component ``n`` (from 0), ``(N, 3)`` mm."""
-        box = self.boxes[n]
-        return _shell(self.index[box.slices()] == n + 1, box.grid(self.grid))
+        return _shell(self.components.mask(n), self.components.boxes[n].grid(self.grid))
 
     def tree(self, numbers: list[int]) -> cKDTree:
         """Those of several components."""

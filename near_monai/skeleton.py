@@ -7,31 +7,29 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from near_monai.boxes import box_of
-from near_monai.cleaning import components
+from near_monai.components import Components
 
 #: Voxels around a component that is thinned on its own.
 MARGIN = 2
 
 
-def skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Centreline voxels (Lee, Kashyap and Chu, 1994): a subset of ``mask`` with at least one in every component.
+def skeleton(components: Components) -> NDArray[np.bool_]:
+    """Centreline voxels (Lee, Kashyap and Chu, 1994): a subset of a mask with at least one in every component.
 
     ``skimage.morphology.skeletonize`` deletes some components of even width altogether (scikit-image issue 3757);
     :func:`_rescue` makes up for it.
 
     Args:
-        mask: ``(X, Y, Z)``.
+        components: those of the mask.
+
+    Returns:
+        A mask of the same shape.
     """
-    line = np.zeros_like(mask)
-    if not mask.any():
-        return line
-    region = box_of(mask).slices()
-    found, index = line[region], components(mask[region])[0]
-    for number, box in enumerate(ndimage.find_objects(index), 1):  # thinning scans its box again and again
-        part = index[box] == number
+    line = np.zeros(components.shape, bool)
+    for number, box in enumerate(components.boxes):  # thinning scans its box again and again
+        part = components.mask(number)
         thinned = skeletonize(part).astype(bool)
-        found[box] |= thinned if thinned.any() else _rescue(part)
+        line[box.slices()] |= thinned if thinned.any() else _rescue(part)
     return line
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import box_of, crop_box
 from near_monai.changes import Change
-from near_monai.cleaning import count_components
+from near_monai.components import count_components
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError

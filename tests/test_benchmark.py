@@ -16,7 +16,7 @@ from benchmarks.diameter import EDGES_MM, NAMES, diameter_bins, dice_by_diameter
 from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE, USUAL, best_setting, leave_one_out
 from benchmarks.repair import main
 from benchmarks.sets import corrupted_sets, phantom_sets
-from near_monai.cleaning import count_components
+from near_monai.components import count_components
 from near_monai.coords import Grid
 from near_monai.io import LabelMap, write_label
 from near_monai.resources import bundle_dir

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from near_monai.cleaning import components, count_components, drop_specks
+from near_monai.cleaning import drop_specks
+from near_monai.components import Components, count_components
 
 SPACING = (0.5, 1.0, 2.0)
 
@@ -72,7 +73,7 @@ def test_components_are_26_connected(corner: tuple[int, int, int]) -> None:
 def test_sparse_components_are_those_of_scipy(share: float) -> None:
     mask = np.random.default_rng(1).random((40, 31, 57)) < share
     mask[3:20, 7, -1] = mask[20, 8, 0] = share > 0  # a row's last voxel and the next row's first are no neighbours
-    index, count = components(mask)
+    found = Components.of(mask)
     expected, number = ndimage.label(mask, np.ones((3, 3, 3)))
-    assert count == number
-    np.testing.assert_array_equal(index, expected)
+    assert len(found) == number
+    np.testing.assert_array_equal(found.index(), expected)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from near_monai.anatomy import HEART, by_name
-from near_monai.cleaning import count_components
+from near_monai.components import count_components
 from near_monai.coords import Grid
 from near_monai.heart import label_map, structure_fields, whole_heart
 from near_monai.heart_sources import heart_cases, heart_pair, noisy_map, structure_cases, structure_items

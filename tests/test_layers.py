@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
     "version errors coords boxes places resources",
-    "distance space windows cleaning",
+    "components distance space windows cleaning",
     "anatomy phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
     "storage textheaders niftiheaders io cases colours records exchange",

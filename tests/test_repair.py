@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.cleaning import count_components
+from near_monai.components import Components, count_components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
@@ -198,10 +198,13 @@ def test_findings_name_bridges_and_undecided_places() -> None:
 )
 def test_unusual_labels_are_named(mask: Mask, words: str) -> None:
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert any(words in line for line in warnings_for(mask, GRID, result.mask, GRID, result.noise_mm))
+    assert any(
+        words in line
+        for line in warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume, result.noise_mm)
+    )
 
 
 def test_two_ordinary_vessels_raise_no_warning() -> None:
     mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert warnings_for(mask, GRID, result.mask, GRID, result.noise_mm) == []
+    assert warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume, result.noise_mm) == []
