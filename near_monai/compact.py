@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from near_monai.cases import Case
 from near_monai.errors import NearError
-from near_monai.storage import fingerprint, replacing
+from near_monai.storage import replacing
 
 #: Voxels per side of a block.
 SIDE = 8
@@ -113,17 +112,17 @@ Stored = tuple[CompactField | Path, tuple[int, int, int], NDArray[np.float64]]
 
 
 def stored(
-    folder: Path | None,
-    case: Case,
-    settings: object,
+    folder: str | Path | None,
+    name: str,
+    state: str,
     make: Callable[[], tuple[CompactField, NDArray[np.floating]]],
 ) -> Stored:
-    """The field of a label file, made once.
+    """The field of a case, made once.
 
     Args:
         folder: where files of fields are kept; ``None`` to keep it in memory.
-        case: the label file; a field made from another state of it does not count.
-        settings: what else decides what the field looks like, as JSON.
+        name: of the case.
+        state: digits that change with whatever decides what the field looks like.
         make: makes the field and the affine of its grid.
 
     Raises:
@@ -132,7 +131,7 @@ def stored(
     if folder is None:
         field, affine = make()
         return field, field.shape, np.asarray(affine, np.float64)
-    path = folder / f"{case.name}-{fingerprint(case.label, settings)}.npz"
+    path = Path(folder) / f"{name}-{state}.npz"
     try:
         shape, affine = _members(path, "shape", "affine")
     except READ_ERRORS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from near_monai.corruption_surface import smooth_noise
 from near_monai.distance import signed_distance
 from near_monai.sampling import band_share, draw_points
 from near_monai.space import WorkingSpace
+
+
+#: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
+_read = lru_cache(maxsize=256)(CompactField.load)
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ class TrainingCase:
 
     @property
     def field(self) -> CompactField:
-        """The distances; read anew at every call if a file holds them."""
-        return CompactField.load(self.stored) if isinstance(self.stored, Path) else self.stored
+        """The distances, read if a file holds them."""
+        return _read(self.stored) if isinstance(self.stored, Path) else self.stored
 
 
 class PointDataset(Dataset, Randomizable):

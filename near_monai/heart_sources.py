@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import astuple
-from functools import partial
+from dataclasses import asdict, astuple
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,20 @@ from near_monai.io import read_label
 from near_monai.phantoms import Phantom
 from near_monai.sources import MARGIN_MM, label_cases, pair_item, write_set
 from near_monai.space import WorkingSpace
+from near_monai.storage import digest, fingerprint
+from near_monai.version import __version__
 
 #: False islands lie within this many mm of a structure, times its scale.
 ISLANDS_MM = 15.0
 
 
 def structure_cases(
-    count: int, seed: int, space: WorkingSpace, weights: str, anatomy: Anatomy = HEART
+    count: int,
+    seed: int,
+    space: WorkingSpace,
+    weights: str,
+    anatomy: Anatomy = HEART,
+    cache: str | Path | None = None,
 ) -> list[TrainingCase]:
     """Single structures of ``count`` hearts, each in its own scale; heart ``n`` depends on (seed, n) alone.
 
@@ -42,17 +50,27 @@ def structure_cases(
         space: the working space, in mm of a structure of scale 1.
         weights: the structures that the table refines with these weights.
         anatomy: the table.
+        cache: see :func:`near_monai.sources.label_cases`.
     """
-    cases = []
-    for number in range(count):
+
+    @lru_cache(maxsize=1)  # the structures of one scale of a heart come one after the other
+    def fields(number: int, scale: float) -> tuple[dict[int, NDArray[np.float32]], Grid]:
         heart = _training_heart(seed, number, anatomy)
-        for scale in sorted({s.scale for s in anatomy.structures if s.weights == weights}):
-            grid = heart.grid((scale * space.spacing,) * 3, scale * MARGIN_MM)
-            fields = structure_fields(heart, grid, scale * space.truncate, anatomy)
-            for structure in anatomy.structures:
-                if (structure.weights, structure.scale) == (weights, scale):
-                    name = f"heart_{seed}_{number:04d}_{structure.name}"
-                    cases.append(_structure_case(name, structure, fields[structure.index], grid, space))
+        grid = heart.grid((scale * space.spacing,) * 3, scale * MARGIN_MM)
+        return structure_fields(heart, grid, scale * space.truncate, anatomy), grid
+
+    def make(number: int, structure: Structure) -> tuple[CompactField, NDArray[np.floating]]:
+        found, grid = fields(number, structure.scale)
+        return _shrunk(structure, found[structure.index], grid, space)
+
+    own = sorted((s for s in anatomy.structures if s.weights == weights), key=lambda s: s.scale)
+    cases = []
+    for number, structure in itertools.product(range(count), own):
+        name = f"heart_{seed}_{number:04d}_{structure.name}"
+        state = digest([__version__, structure.scale, *astuple(space)])
+        field, shape, affine = stored(cache, name, state, partial(make, number, structure))
+        grid = Grid.of(shape, (space.spacing,) * 3)
+        cases.append(TrainingCase(name, field, grid, affine, (Channel(structure.tubular),)))
     return cases
 
 
@@ -60,18 +78,19 @@ def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
     return whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
 
 
-def _structure_case(
-    name: str, structure: Structure, field: NDArray[np.floating], grid: Grid, space: WorkingSpace
-) -> TrainingCase:
+def _shrunk(
+    structure: Structure, field: NDArray[np.floating], grid: Grid, space: WorkingSpace
+) -> tuple[CompactField, NDArray[np.floating]]:
     """One structure, cut out and scaled down."""
     box = crop_box(field < 0, grid.spacing, structure.scale * MARGIN_MM)
     distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale))[None]
-    small = box.grid(grid).scaled(1 / structure.scale)
     compact = CompactField.of(distance, space.truncate, space.spacing)
-    return TrainingCase(name, compact, small, np.diag([*small.spacing, 1.0]), (Channel(structure.tubular),))
+    return compact, np.diag([*(step / structure.scale for step in grid.spacing), 1.0])
 
 
-def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART) -> list[TrainingCase]:
+def heart_cases(
+    count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = HEART, cache: str | Path | None = None
+) -> list[TrainingCase]:
     """Whole hearts with one channel per structure of ``anatomy``, in its order, for one function of all of them.
 
     Args:
@@ -79,16 +98,22 @@ def heart_cases(count: int, seed: int, space: WorkingSpace, anatomy: Anatomy = H
         seed: seed of the set; heart ``n`` depends on (seed, n) alone.
         space: the working space.
         anatomy: the table.
+        cache: see :func:`near_monai.sources.label_cases`.
     """
-    cases = []
-    for number in range(count):
+
+    def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
         heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]) for s in anatomy.structures])
-        field = CompactField.of(distance, space.truncate, space.spacing)
-        affine = np.diag([*grid.spacing, 1.0])
-        cases.append(_heart_case(f"heart_{seed}_{number:04d}", field, grid, affine, anatomy))
+        return CompactField.of(distance, space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
+
+    state = digest([__version__, [asdict(s) for s in anatomy.structures], *astuple(space)])
+    cases = []
+    for number in range(count):
+        name = f"heart_{seed}_{number:04d}"
+        field, shape, affine = stored(cache, name, state, partial(make, number))
+        cases.append(_heart_case(name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
     return cases
 
 
@@ -112,7 +137,7 @@ def map_cases(
     settings = [[s.index for s in anatomy.structures], *astuple(space)]
     cases = []
     for case in find_cases(source):
-        field, shape, affine = stored(Path(cache) if cache else None, case, settings, partial(make, case))
+        field, shape, affine = stored(cache, case.name, fingerprint(case.label, settings), partial(make, case))
         cases.append(_heart_case(case.name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
     return cases
 
@@ -133,13 +158,13 @@ def heart_training_cases(
     anatomy: Anatomy = HEART,
     cache: str | None = None,
 ) -> list[TrainingCase]:
-    """The user's fused label maps (if ``dataset_dir`` is not empty), kept in ``cache``, and ``hearts`` generated ones.
+    """The user's fused label maps (if ``dataset_dir`` is not empty) and ``hearts`` generated ones, kept in ``cache``.
 
     Raises:
         NearError: there are neither, or a label map cannot be used.
     """
     own = map_cases(dataset_dir, space, anatomy, cache) if dataset_dir else []
-    return _some(own + heart_cases(hearts, seed, space, anatomy))
+    return _some(own + heart_cases(hearts, seed, space, anatomy, cache))
 
 
 def organ_training_cases(
@@ -175,7 +200,7 @@ def organ_training_cases(
             known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
             raise NearError(f"label {label!r}: say with --label which class to train on; the table has {known}")
         own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular, cache)
-    return _some(own + structure_cases(hearts, seed, space, weights))
+    return _some(own + structure_cases(hearts, seed, space, weights, cache=cache))
 
 
 def _some(cases: list[TrainingCase]) -> list[TrainingCase]:

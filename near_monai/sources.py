@@ -24,8 +24,9 @@ from near_monai.datasets import Channel, TrainingCase
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, write_label
 from near_monai.space import WorkingSpace
-from near_monai.storage import claim_empty, write_json
+from near_monai.storage import claim_empty, digest, fingerprint, write_json
 from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
+from near_monai.version import __version__
 
 #: Noisy and true label map and their grid.
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
@@ -33,15 +34,24 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
 MARGIN_MM = 8.0
 
 
-def phantom_cases(count: int, seed: int, space: WorkingSpace) -> list[TrainingCase]:
-    """``count`` coronary trees with exact signed distances; tree ``n`` depends on (seed, n) alone."""
-    cases = []
-    for number in range(count):
+def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path | None = None) -> list[TrainingCase]:
+    """``count`` coronary trees with exact signed distances; tree ``n`` depends on (seed, n) alone.
+
+    ``cache`` is as for :func:`label_cases`.
+    """
+
+    def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
         tree = coronary_tree(np.random.default_rng((seed, number)))
         grid = tree.grid((space.spacing,) * 3, MARGIN_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
-        field = CompactField.of(distance[None], space.truncate, space.spacing)
-        cases.append(TrainingCase(f"phantom_{seed}_{number:04d}", field, grid, np.diag([*grid.spacing, 1.0])))
+        return CompactField.of(distance[None], space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
+
+    state = digest([__version__, *astuple(space)])
+    cases = []
+    for number in range(count):
+        name = f"phantom_{seed}_{number:04d}"
+        field, shape, affine = stored(cache, name, state, partial(make, number))
+        cases.append(TrainingCase(name, field, Grid.of(shape, (space.spacing,) * 3), affine))
     return cases
 
 
@@ -86,7 +96,7 @@ def label_cases(
     settings = [label, scale, *astuple(space)]
     cases = []
     for case in find_cases(source):
-        field, shape, affine = stored(Path(cache) if cache else None, case, settings, partial(make, case))
+        field, shape, affine = stored(cache, case.name, fingerprint(case.label, settings), partial(make, case))
         grid = Grid.of(shape, (space.spacing,) * 3)
         cases.append(TrainingCase(case.name, field, grid, affine, (Channel(tubular),)))
     return cases
@@ -95,13 +105,13 @@ def label_cases(
 def training_cases(
     dataset_dir: str, label: int | str, phantoms: int, seed: int, space: WorkingSpace, cache: str | None = None
 ) -> list[TrainingCase]:
-    """The user's labels (if ``dataset_dir`` is not empty), kept in ``cache``, and ``phantoms`` generated trees.
+    """The user's labels (if ``dataset_dir`` is not empty) and ``phantoms`` generated trees, kept in ``cache``.
 
     Raises:
         NearError: there are neither, or a label cannot be used.
     """
     own = label_cases(dataset_dir, label, space, cache=cache) if dataset_dir else []
-    cases = own + phantom_cases(phantoms, seed, space)
+    cases = own + phantom_cases(phantoms, seed, space, cache)
     if not cases:
         raise NearError("nothing to train on: give --dataset_dir, or phantoms above 0")
     return cases

@@ -19,7 +19,7 @@ class WorkingSpace:
 
     spacing: float = 0.5
     truncate: float = 3.0
-    margin: float = 4.0
+    margin: float = 3.0
 
     def image(self, distance: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm to what an encoder sees: 0 far outside, 0.5 on the surface, 1 deep inside."""

@@ -38,8 +38,12 @@ def fingerprint(path: Path, settings: object) -> str:
         size, changed = state.st_size, state.st_mtime_ns
     except OSError:  # it is gone: a state like any other
         size = changed = 0
-    text = json.dumps([to_json(settings), os.path.realpath(path), size, changed])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([settings, os.path.realpath(path), size, changed])
+
+
+def digest(settings: object) -> str:
+    """16 hexadecimal digits that change with ``settings`` (as JSON)."""
+    return hashlib.sha256(json.dumps(to_json(settings)).encode()).hexdigest()[:16]
 
 
 def make_folder(folder: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from near_monai.anatomy import CORONARY
-from near_monai.cases import Case
 from near_monai.compact import FULL, CompactField, stored
 from near_monai.coronary import coronary_tree
 from near_monai.errors import NearError
+from near_monai.storage import fingerprint
 
 TRUNCATE, SPACING = 3.0, 0.5
 
@@ -57,16 +57,16 @@ def test_field_is_made_once_per_state_of_the_file(distance: torch.Tensor, tmp_pa
         made.append(1)
         return CompactField.of(distance[:1], TRUNCATE, SPACING), np.diag([0.5, 0.5, 0.5, 1.0])
 
-    case, cache = Case("a", label), tmp_path / "cache"
-    first, shape, affine = stored(cache, case, [9], make)
-    again = stored(cache, case, [9], make)
+    cache = tmp_path / "cache"
+    first, shape, affine = stored(cache, "a", fingerprint(label, [9]), make)
+    again = stored(cache, "a", fingerprint(label, [9]), make)
     assert again[0] == first and again[1] == shape == tuple(distance.shape[1:]) and len(made) == 1
     np.testing.assert_array_equal(again[2], affine)
     assert isinstance(first, Path) and first.stat().st_size < 400_000 < distance[:1].numel()
     torch.testing.assert_close(CompactField.load(first).dense(), make()[0].dense(), rtol=0, atol=0)
-    stored(cache, case, [8], make)
+    stored(cache, "a", fingerprint(label, [8]), make)
     os.utime(label, ns=(1, 1))
-    stored(cache, case, [9], make)
+    stored(cache, "a", fingerprint(label, [9]), make)
     assert len(made) == 4
     first.write_bytes(first.read_bytes()[:500])
     with pytest.raises(NearError, match="delete it"):

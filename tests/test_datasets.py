@@ -1,5 +1,6 @@
 """Training samples: reproducible, different every epoch, corrupted at the input and clean at the target."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from near_monai.anatomy import CORONARY
 from near_monai.coords import Grid, sample
 from near_monai.datasets import PointDataset, TrainingCase
 from near_monai.errors import NearError
+from near_monai.heart_sources import heart_cases, structure_cases
 from near_monai.sources import evaluation_items, label_cases, phantom_cases, phantom_pair, training_cases
 from near_monai.space import WorkingSpace
 
@@ -92,6 +94,29 @@ def test_labels_become_cases_and_phantoms_fill_up(
         training_cases("", "auto", 0, 0, SPACE)
     with pytest.raises(NearError, match="no case has a truth"):
         evaluation_items(str(path), 0, 0, 0.0)
+
+
+def test_generated_shapes_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = WorkingSpace(2.0, 6.0, 8.0)
+    kinds: dict[str, Callable[[], list[TrainingCase]]] = {
+        "coronary_tree": lambda: phantom_cases(2, 3, coarse, tmp_path),
+        "whole_heart": lambda: structure_cases(1, 3, coarse, "organs.pt", cache=tmp_path),
+        "hearts": lambda: heart_cases(1, 3, coarse, cache=tmp_path),
+    }
+    first = {kind: make() for kind, make in kinds.items()}
+    memory = phantom_cases(1, 3, coarse)[0].field.dense()
+    torch.testing.assert_close(first["coronary_tree"][0].field.dense(), memory, rtol=0, atol=0)
+    for module, name in (("sources", "coronary_tree"), ("heart_sources", "whole_heart")):
+        monkeypatch.setattr(f"near_monai.{module}.{name}", None)  # a second call fails
+    for kind, make in kinds.items():
+        for one, other in zip(first[kind], make(), strict=True):
+            assert isinstance(one.stored, Path) and one.stored == other.stored
+            assert (one.grid, one.name, one.channels, one.order) == (
+                other.grid,
+                other.name,
+                other.channels,
+                other.order,
+            )
 
 
 def test_test_trees_are_never_training_trees(cases: list[TrainingCase]) -> None:
