@@ -22,7 +22,6 @@ from near_monai.distance import signed_distance
 from near_monai.sampling import band_share, draw_points
 from near_monai.space import WorkingSpace
 
-
 #: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
 _read = lru_cache(maxsize=256)(CompactField.load)
 
