@@ -22,7 +22,7 @@ from near_monai.space import WorkingSpace
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network, shipped
 
-#: mm of background kept around a structure of scale 1: F is asked up to 4 mm from it, tubes need 5.
+#: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 MARGIN_MM = 5.0
 
 
