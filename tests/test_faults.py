@@ -43,6 +43,7 @@ def test_errors_become_one_line() -> None:
     assert "\n" not in in_one_line(error) and "Unable to allocate" in in_one_line(error)
     assert in_one_line(KeyError("x\ny")) == "KeyError: 'x\\ny'"
     assert not out_of_memory(ValueError("memory"))
+    assert out_of_memory(ImportError("_SimpleITK.so: failed to map segment from shared object"))
 
 
 def test_unforeseen_errors_are_one_line_at_the_door(
