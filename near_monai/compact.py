@@ -120,7 +120,7 @@ def stored(
     """The field of a case, made once.
 
     Args:
-        folder: where files of fields are kept; ``None`` to keep it in memory.
+        folder: where files of fields are kept; ``None`` or empty to keep it in memory.
         name: of the case.
         state: digits that change with whatever decides what the field looks like.
         make: makes the field and the affine of its grid.
@@ -128,7 +128,7 @@ def stored(
     Raises:
         NearError: whatever ``make`` raises.
     """
-    if folder is None:
+    if not folder:
         field, affine = make()
         return field, field.shape, np.asarray(affine, np.float64)
     path = Path(folder) / f"{name}-{state}.npz"

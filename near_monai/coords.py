@@ -23,6 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.floating]
 
+#: Largest difference between the affines of one grid.
+AFFINE_TOLERANCE_MM = 1e-3
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -100,6 +103,11 @@ class Grid:
         local[:3, :3] = np.diag(np.asarray(self.spacing) / reference.spacing)
         local[:3, 3] = reference.to_voxel(self.origin)
         return np.asarray(affine, np.float64) @ local
+
+
+def same_affine(first: ArrayLike, second: ArrayLike) -> bool:
+    """Whether two 4 x 4 world affines put voxels at the same place, to :data:`AFFINE_TOLERANCE_MM`."""
+    return np.allclose(first, second, rtol=0, atol=AFFINE_TOLERANCE_MM)
 
 
 def spacing_of(affine: ArrayLike) -> tuple[float, float, float]:

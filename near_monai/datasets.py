@@ -23,7 +23,7 @@ from near_monai.sampling import band_share, draw_points
 from near_monai.space import WorkingSpace
 
 #: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
-_read = lru_cache(maxsize=256)(CompactField.load)
+_read = lru_cache(maxsize=128)(CompactField.load)
 
 
 @dataclass(frozen=True)

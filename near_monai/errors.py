@@ -42,8 +42,8 @@ def known_error(error: BaseException) -> NearError | None:
     """The domain error that MONAI wrapped in its own, if there is one: it says in one line what is wrong."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, NearError):
-            return NearError(str(seen))
+        if isinstance(seen, NearError):  # one of a loader's process holds its traceback, the message last
+            return NearError(str(seen).rpartition("NearError: ")[2].removesuffix("\\n"))
         if isinstance(seen, TypeError) and "unexpected keyword argument" in str(seen):
             return NearError(f"the configuration gives {seen}")
         seen = seen.__cause__ or seen.__context__

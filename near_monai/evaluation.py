@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
 from near_monai.cases import match_cases
+from near_monai.coords import same_affine
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, read_label
 from near_monai.metrics import IDEAL, METRICS, score
@@ -27,8 +28,6 @@ from near_monai.storage import write_json, write_text
 from near_monai.transforms import choose_label, mask_of
 
 PREDICTION, BASELINE = "prediction", "baseline"
-#: Largest difference in mm between the affines of one grid.
-AFFINE_TOLERANCE = 1e-3
 
 #: Per case: the scores of the prediction and, where there is one, of the baseline.
 CaseScores = dict[str, dict[str, float]]
@@ -171,15 +170,10 @@ def _load(name: str, pred: Path, truth: Path, baseline: Path | None, label: int 
     return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.grid.spacing, *masks[1:])
 
 
-def same_affine(first: LabelMap, second: LabelMap) -> bool:
-    """Whether two files lie at the same place, to :data:`AFFINE_TOLERANCE`."""
-    return np.allclose(first.affine, second.affine, rtol=0, atol=AFFINE_TOLERANCE)
-
-
 def _on_grid(name: str, found: LabelMap, truth: LabelMap) -> NDArray[Any]:
     if found.array.shape != truth.array.shape:
         raise NearError(f"case {name}: {found.path} has shape {found.array.shape}; expected {truth.array.shape}")
-    if not same_affine(found, truth):
+    if not same_affine(found.affine, truth.affine):
         raise NearError(f"case {name}: the affine of {found.path} is not that of {truth.path}; put both on one grid")
     return found.array
 

@@ -26,7 +26,7 @@ from near_monai.niftiheaders import disagreement
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
-from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of
+from near_monai.transforms import AUTO, FOREGROUND, alone, choose_label, mask_of
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
 
@@ -85,7 +85,7 @@ def refine_one_class(
     result = refine_mask(mask, grid, network, space, target, options.clean, structure)
     fused = put_back(array, grid, result.repaired.mask, target, label, anatomy)
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
-    repaired = result.repaired.within(after)
+    repaired = result.repaired.within(after, target)
     place = None if options.resolution else box
     code = replace(result.code, reference=file.grid.scaled(1 / structure.scale))
     written = _Target(case, output, file, filled, target, place)
@@ -98,7 +98,7 @@ def refine_one_class(
             "components_before": count_components(mask),
             "volume_before_mm3": _volume(mask, grid),
             **_figures(pieces_mm3, result.label, repaired, target),
-            "bridges": in_world(repaired.moved(place.start if place else (0, 0, 0)), file.grid, file.affine),
+            "bridges": in_world(repaired.bridges, file.grid, file.affine),
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
@@ -174,9 +174,8 @@ def _structure(array: NDArray[np.uint8], label: int | str, options: Options, ana
     """What class ``label`` of a map is taken for, see :class:`Options`."""
     if options.structure is not None:
         return anatomy.by_name(options.structure)
-    alone = label == FOREGROUND or not np.any((array != 0) & (array != label))
     structure = None if label == FOREGROUND else anatomy.by_index(int(label))
-    if alone and (options.table is None or structure is None):
+    if alone(array, label) and (options.table is None or structure is None):
         return VESSEL
     if structure is None:
         raise NearError(f"label {label} is not in the anatomy table; say what it is with --structure, or give a table")

@@ -28,7 +28,7 @@ class Place(Protocol):
 
 
 def in_world(places: Iterable[Place], grid: Grid, affine: ArrayLike) -> list[dict[str, Any]]:
-    """Plain records, largest first, their places in world mm (NIfTI's RAS+ frame) and all numbers rounded.
+    """Plain records, largest first, their places in world mm (NIfTI's RAS+ frame), all numbers rounded, without arrays.
 
     Args:
         places: in the frame of ``grid``.
@@ -38,7 +38,8 @@ def in_world(places: Iterable[Place], grid: Grid, affine: ArrayLike) -> list[dic
     records = []
     for found in sorted(places, key=lambda place: -place.volume_mm3):
         record = asdict(found) | {"place": world_mm(found.place, grid, affine)}
-        records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
+        kept = {k: v for k, v in record.items() if not isinstance(v, np.ndarray)}
+        records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in kept.items()})
     return records
 
 

@@ -44,25 +44,33 @@ JUDGED = 0.05
 Slices: TypeAlias = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bridge:
     """A tube that was added.
 
     Attributes:
-        voxel: one of its voxels.
-        place: where that is, in mm, in the frame of the grid.
+        voxels: ``(N, 3)`` indices of its voxels.
+        place: where the first of them is, in mm, in the frame of the grid.
         gap_mm: length of the gap from wall to wall.
         radius_mm: mean radius of the tube.
         probability: F's mean in the gap.
         volume_mm3: volume added.
     """
 
-    voxel: tuple[int, int, int]
+    voxels: NDArray[np.intp]
     place: tuple[float, float, float]
     gap_mm: float
     radius_mm: float
     probability: float
     volume_mm3: float
+
+    def within(self, kept: NDArray[np.bool_], grid: Grid) -> Bridge | None:
+        """What is left of it in the voxels of ``kept``, a mask on ``grid``."""
+        voxels = self.voxels[kept[tuple(self.voxels.T)]]
+        if not len(voxels):
+            return None
+        x, y, z = grid.to_mm(voxels[0]).tolist()
+        return replace(self, voxels=voxels, place=(x, y, z), volume_mm3=len(voxels) * grid.voxel_volume)
 
     def scaled(self, factor: float) -> Bridge:
         """The same with every length multiplied by ``factor``."""
@@ -140,15 +148,14 @@ def reconnect(
         leader[leader == a] = b
         tree[b] |= tree[a]
         added[there] |= tube
-        first = np.argwhere(tube)[0] + [side.start for side in there]
-        bridges.append(_record(joint, judged, first, grid, int(np.count_nonzero(tube))))
+        bridges.append(_record(joint, judged, voxels_of(tube) + [side.start for side in there], grid))
     return added, bridges
 
 
-def _record(joint: _Joint, judged: float, first: NDArray[np.int64], grid: Grid, voxels: int) -> Bridge:
-    (i, j, k), (x, y, z) = first.tolist(), grid.to_mm(first).tolist()
+def _record(joint: _Joint, judged: float, voxels: NDArray[np.intp], grid: Grid) -> Bridge:
+    x, y, z = grid.to_mm(voxels[0]).tolist()
     radius = (joint.radii[0] + min(joint.radii)) / 2
-    return Bridge((i, j, k), (x, y, z), joint.gap_mm, radius, judged, voxels * grid.voxel_volume)
+    return Bridge(voxels, (x, y, z), joint.gap_mm, radius, judged, len(voxels) * grid.voxel_volume)
 
 
 def _centreline(found: Components, index: NDArray[np.int32], grid: Grid) -> _Centreline:

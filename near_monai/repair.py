@@ -57,15 +57,10 @@ class Repaired:
             self, bridges=[bridge.scaled(factor) for bridge in self.bridges], noise_mm=self.noise_mm * factor
         )
 
-    def moved(self, start: tuple[int, int, int]) -> list[Bridge]:
-        """The bridges, their voxels counted in a volume of which the masks are the part that begins at ``start``."""
-        a, b, c = start
-        return [replace(bridge, voxel=(x + a, y + b, z + c)) for bridge in self.bridges for x, y, z in [bridge.voxel]]
-
-    def within(self, kept: NDArray[np.bool_]) -> Repaired:
-        """What is left if only the voxels of ``kept`` become the structure; bridges that lose their voxels go."""
+    def within(self, kept: NDArray[np.bool_], grid: Grid) -> Repaired:
+        """What is left if only the voxels of ``kept``, on ``grid``, become the structure."""
         bridge_mask = self.bridge_mask & kept
-        bridges = [bridge for bridge in self.bridges if kept[bridge.voxel]]
+        bridges = [left for bridge in self.bridges if (left := bridge.within(kept, grid)) is not None]
         return replace(self, mask=self.mask & kept, bridge_mask=bridge_mask, bridges=bridges)
 
 
@@ -104,7 +99,7 @@ def repair(
     bridge_mask, bridges = reconnect(decided, probability, grid) if structure.tubular else (np.zeros_like(mask), [])
     joined = decided | bridge_mask
     kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
-    return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept)
+    return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept, grid)
 
 
 def can_clean() -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.coords import same_affine
 from near_monai.edits import Edit, find_edits, take_back
-from near_monai.errors import NearError
+from near_monai.errors import NearError, some
 from near_monai.files import BRIDGE_FOLDER
 from near_monai.io import LabelMap, read_label, write_label
 from near_monai.records import DONE, RUN_FILE, Row
@@ -71,7 +72,7 @@ class ReviewedCase:
             NearError: it is not there, damaged, or on a grid of its own.
         """
         after = read_label(self.result)
-        if after.array.shape != self.before.array.shape:
+        if after.array.shape != self.before.array.shape or not same_affine(after.affine, self.before.affine):
             raise NearError(f"{self.result}: is on a grid of its own (--resolution); refine without that to review")
         return after
 
@@ -121,18 +122,24 @@ def rejected_in(folder: Path) -> dict[str, list[str]]:
     Raises:
         NearError: the file that holds them is damaged.
     """
+    return {row["name"]: row["rejected"] for row in _recorded(folder)}
+
+
+def _recorded(folder: Path) -> list[Row]:
+    """The cases of ``review.json``, as :func:`apply_review` writes them, without those that were refined again."""
     path = folder / REVIEW_FOLDER / REVIEW_FILE
     if not path.is_file():
-        return {}
+        return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        now = {row["name"]: fingerprint(folder / row["file"], None) for row in rows}
-        found = {row["name"]: list(row["rejected"]) for row in rows if now[row["name"]] == row["state"]}
+        listed: list[Row] = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        rows = [{key: row[key] for key in ("name", "file", "state", "rejected")} for row in listed]
+        now = [fingerprint(folder / row["file"], None) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise NearError(f"{path}: is damaged; delete it to review anew") from error
-    for name in now.keys() - found.keys():
-        logger.warning(f"{path}: {name} was refined again since; its edits are others, and none of them is rejected")
-    return found
+    for row, state in zip(rows, now, strict=True):
+        if state != row["state"]:
+            logger.warning(f"{path}: {row['name']} was refined again since; none of its edits is rejected any more")
+    return [row for row, state in zip(rows, now, strict=True) if state == row["state"]]
 
 
 def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -150,10 +157,12 @@ def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()
         Per case the names of all edits that are rejected now.
 
     Raises:
-        NearError: no such run, case or edit (nothing is written then), or a file cannot be read or written.
+        NearError: no such run, case or edit (nothing is written then), or the files of some cases cannot be read or
+            written (the others are).
     """
     rows = {case.row["name"]: case.row for case in finished_cases(folder, read_run(folder))}
-    rejected = {name: set(edits) for name, edits in rejected_in(folder).items()}
+    recorded = _recorded(folder)
+    rejected = {row["name"]: set(row["rejected"]) for row in recorded if row["name"] in rows}
     for put, chosen in ((set.add, reject), (set.discard, accept)):
         for name, edits in _by_case(chosen, rows).items():
             known = [edit.name for edit in ReviewedCase(folder, rows[name]).edits]
@@ -162,15 +171,27 @@ def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()
                     raise NearError(f"{name}/{edit}: no such edit; {name} has {', '.join(known) or 'none'}")
                 put(rejected.setdefault(name, set()), edit)
     kept = {name: sorted(edits) for name, edits in sorted(rejected.items()) if edits}
+    failed = []
     for name, row in rows.items():
-        case = ReviewedCase(folder, row)
-        chosen_edits = [edit for edit in case.edits if edit.name in kept[name]] if name in kept else []
-        array = take_back(case.before.array, case.after.array, chosen_edits)
-        write_label(folder / REVIEW_FOLDER / case.source.name, array, case.after)
+        try:
+            _write_case(ReviewedCase(folder, row), kept.get(name, []))
+        except NearError as error:  # nothing of it was chosen now: what an earlier call wrote of it stays
+            logger.error("%s", error)
+            failed.append(name)
     files = {name: ReviewedCase(folder, rows[name]).result for name in kept}
     states = [{"name": n, "file": f.name, "state": fingerprint(f, None), "rejected": kept[n]} for n, f in files.items()]
-    write_json(folder / REVIEW_FOLDER / REVIEW_FILE, {"cases": states})
+    others = [row for row in recorded if row["name"] not in rows]  # refined into this folder by another command
+    write_json(folder / REVIEW_FOLDER / REVIEW_FILE, {"cases": states + others})
+    if failed:
+        raise NearError(f"{len(failed)} of {len(rows)} cases could not be written, the others were: {some(failed)}")
     return kept
+
+
+def _write_case(case: ReviewedCase, rejected: list[str]) -> None:
+    """Write a case without the edits of these names."""
+    chosen = [edit for edit in case.edits if edit.name in rejected] if rejected else []
+    array = take_back(case.before.array, case.after.array, chosen)
+    write_label(case.folder / REVIEW_FOLDER / case.source.name, array, case.after)
 
 
 def _by_case(chosen: Iterable[str], rows: dict[str, Row]) -> dict[str, list[str]]:

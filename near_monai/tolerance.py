@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from near_monai.errors import NearError, known_error, some
 
@@ -22,6 +22,9 @@ class TolerantDataset(IterableDataset[Any]):
 
     Attributes:
         refused: names of the items that were passed over.
+
+    Raises:
+        NearError: a loader with worker processes asks for items, whose refusals nobody would see.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[[dict[str, Any]], Any]) -> None:
@@ -30,6 +33,8 @@ class TolerantDataset(IterableDataset[Any]):
         self.refused: list[str] = []
 
     def __iter__(self) -> Iterator[Any]:
+        if get_worker_info() is not None:
+            raise NearError("the loader must do without worker processes here; leave num_workers at 0")
         self.refused.clear()
         for item in self.data:
             try:

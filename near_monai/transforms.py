@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY, HEART
 from near_monai.boxes import crop_box
-from near_monai.coords import Grid, sample_axes, spacing_of
+from near_monai.coords import Grid, same_affine, sample_axes, spacing_of
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import read_label
@@ -59,6 +59,11 @@ def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
     return array > 0 if label == FOREGROUND else array == label
 
 
+def alone(array: NDArray[np.integer], label: int | str) -> bool:
+    """Whether a label map holds nothing but class ``label``."""
+    return label == FOREGROUND or not np.any((array != 0) & (array != label))
+
+
 def boundary_band(
     mask: NDArray[np.bool_], radius: float, spacing: tuple[float, float, float] | None = None
 ) -> NDArray[np.bool_]:
@@ -96,21 +101,38 @@ class PickLabeld(MapTransform):
     """Pick one class of a multi-class map as a 0/1 mask.
 
     Args:
-        keys: label maps ``(1, X, Y, Z)``.
-        label: see :func:`choose_label`.
+        keys: label maps ``(1, X, Y, Z)`` of one case, all on one grid.
+        label: see :func:`choose_label`; chosen in the first map, and the same in the others.
+        structure: name of the only structure of the anatomy table that the class may stand for; ``None`` for any. What
+            is alone in its map may be anything.
     """
 
-    def __init__(self, keys: KeysCollection, label: int | str = AUTO) -> None:
+    def __init__(self, keys: KeysCollection, label: int | str = AUTO, structure: str | None = None) -> None:
         super().__init__(keys)
         self.label = label
+        self.structure = structure
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Masks as float32; raises NearError if the class is absent."""
+        """Masks as float32.
+
+        Raises:
+            NearError: the class is absent, or stands for another structure, or the grids differ.
+        """
         out = dict(data)
-        for key in self.key_iterator(out):
-            array = out[key].numpy()
-            mask = mask_of(array, choose_label(array, self.label, str(out[key].meta.get("filename_or_obj", key))))
-            out[key] = MetaTensor(torch.as_tensor(mask.astype(np.float32)), meta=out[key].meta)
+        maps = {key: out[key] for key in self.key_iterator(out)}
+        first, label = next(iter(maps.values())), self.label
+        for key, image in maps.items():
+            where = str(image.meta.get("filename_or_obj", key))
+            if image.shape != first.shape or not same_affine(image.affine, first.affine):
+                raise NearError(f"{where}: is not on the grid of {first.meta.get('filename_or_obj')}; put both on one")
+            array = image.numpy()
+            label = choose_label(array, label, where)
+            if self.structure and not alone(array, label) and HEART.name(int(label)) != self.structure:
+                raise NearError(
+                    f"{where}: label {label} is {HEART.name(int(label))}, and these weights are for {self.structure} "
+                    "alone; near-monai refine has others"
+                )
+            out[key] = MetaTensor(torch.as_tensor(mask_of(array, label).astype(np.float32)), meta=image.meta)
         return out
 
 

@@ -96,11 +96,11 @@ def refine_all(
     structures = {structure.index: structure for structure in anatomy.structures}
     for claim, repaired in found:
         there, part = claim.box.slices(), claim.box.grid(sub)
-        old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index)
+        old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
         bridges[cut][there][kept.bridge_mask] = claim.index
         structure = structures[claim.index]
         found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.scale)
-        places.append({"bridges": kept.moved(claim.box.moved(box.start).start), "findings": found_there})
+        places.append({"bridges": kept.bridges, "findings": found_there})
         rows.append(_row(structure, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
     return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, code)

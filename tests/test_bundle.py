@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
+from monai.data import DataLoader, MetaTensor
 from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY
@@ -23,11 +24,13 @@ from near_monai.cli import refine
 from near_monai.codes import redraw
 from near_monai.configuration import check_keys, keys_of
 from near_monai.coords import Grid
-from near_monai.errors import NearError
+from near_monai.errors import NearError, known_error
 from near_monai.heart_sources import organ_training_cases
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
+from near_monai.tolerance import TolerantDataset
 from near_monai.training import run_training
+from near_monai.transforms import PickLabeld
 from near_monai.weights import DESCRIBES, load_network
 
 CONFIGS = bundle_dir() / "configs"
@@ -417,3 +420,46 @@ def test_monai_s_own_command_ends_with_one_line(labels: Path, tmp_path: Path) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == "near_monai: 1 of 2 cases could not be used: a"
+
+
+def test_evaluating_passes_over_pairs_on_two_grids(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.nifti1.load(labels / "truthTr" / "b.nii.gz")
+    moved = image.affine @ np.diag([1, 1, 1, 1.0]) + np.array([[0, 0, 0, 50.0]] + [[0.0] * 4] * 3)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), labels / "truthTr" / "b.nii.gz")
+    with pytest.raises(RuntimeError) as error:
+        run_bundle("evaluating", "evaluate", labels, tmp_path / "out")
+    assert str(error.value.__cause__) == "1 of 2 cases could not be used: b"
+    assert "b.nii.gz: is not on the grid of" in capsys.readouterr().out
+    assert [*json.loads((tmp_path / "out" / "summary.json").read_text())["cases"]] == ["a"]
+
+
+def test_classes_that_need_other_weights_are_refused(labels: Path, tmp_path: Path) -> None:
+    """``near-monai refine`` picks weights by class; the bundle's configuration has those of coronary arteries."""
+    pick = PickLabeld("image", 6, "coronary")
+    array = torch.zeros(1, 5, 5, 5, dtype=torch.uint8)
+    array[0, 1:4, 1:4, 1:4] = 6
+    assert pick({"image": MetaTensor(array)})["image"].sum() == 27  # alone in its map it may be anything
+    array[0, 0, 0, 0] = 9
+    with pytest.raises(NearError, match="label 6 is aorta, and these weights are for coronary alone"):
+        pick({"image": MetaTensor(array)})
+    assert PickLabeld("image", 6)({"image": MetaTensor(array)})["image"].sum() == 27
+    assert PickLabeld("image", 9, "coronary")({"image": MetaTensor(array)})["image"].sum() == 1
+    for name in ("inference", "evaluate"):
+        assert config(name)["preprocessing"]["transforms"][1]["structure"] == "coronary"
+
+
+def test_truth_is_scored_for_the_class_of_the_image() -> None:
+    one, other = (torch.zeros(1, 5, 5, 5, dtype=torch.uint8) for _ in range(2))
+    one[0, 2], other[0, 2] = 9, 1
+    with pytest.raises(NearError, match="no voxel has label 9"):
+        PickLabeld(["image", "label"])({"image": MetaTensor(one), "label": MetaTensor(other)})
+
+
+def test_refusals_are_not_lost_in_worker_processes() -> None:
+    data = TolerantDataset([{"name": "a"}, {"name": "b"}], lambda item: item)
+    assert [item["name"] for item in data] == ["a", "b"]
+    with pytest.raises(NearError) as error:
+        [*DataLoader(data, batch_size=1, num_workers=1)]
+    assert str(known_error(error.value)) == "the loader must do without worker processes here; leave num_workers at 0"

@@ -86,7 +86,7 @@ def test_bridge_is_as_wide_as_the_piece_that_it_joins() -> None:
     mask[60:68] = False  # a flat cut of 4 mm
     bridge, (record,) = reconnect(mask, np.full(GRID.shape, 0.3, np.float32), GRID)
     assert np.count_nonzero(bridge[63]) >= 0.65 * np.count_nonzero(mask[50])
-    assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[record.voxel]
+    assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[tuple(record.voxels.T)].all()
 
 
 def test_thick_slices_do_not_make_fat_bridges() -> None:

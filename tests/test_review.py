@@ -155,6 +155,38 @@ def test_review_of_a_result_that_changed_is_over(run: Path, tmp_path: Path, capl
     assert "one was refined again since" in caplog.text
 
 
+def test_review_of_one_case_does_not_depend_on_the_others(
+    noisy_vessel: NDArray[np.bool_], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noisy_vessel = noisy_vessel.copy()
+    noisy_vessel[29:33, 39:43, 33:37] = True
+    source, run = tmp_path / "in", tmp_path / "run"
+    source.mkdir()
+    for name in ("a", "b"):
+        nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
+    refine_files(source, run, Options(), quiet=True, workers=1)
+    (source / "b.nii.gz").touch()
+    with pytest.raises(NearError, match="1 of 2 cases could not be written, the others were: b"):
+        apply_review(run, ["a/1/R1"])
+    assert "b.nii.gz: is gone or was changed" in caplog.text
+    reviewed = read_label(run / "reviewed" / "a.nii.gz").array
+    assert (reviewed != case(run, "a").after.array).any()
+    refine_files(source / "b.nii.gz", run, Options(), quiet=True)  # a is no case of the run any more
+    assert apply_review(run, ["b/1/R1"]) == {"b": ["1/R1"]}
+    refine_files(source, run, Options(), quiet=True)
+    assert apply_review(run, []) == {"a": ["1/R1"], "b": ["1/R1"]}
+    np.testing.assert_array_equal(read_label(run / "reviewed" / "a.nii.gz").array, reviewed)
+
+
+def test_a_cube_of_the_shape_of_its_input_is_not_reviewed(noisy_vessel: NDArray[np.bool_], tmp_path: Path) -> None:
+    cube = np.zeros((64, 64, 64), np.uint8)
+    cube[:, :52, :40] = noisy_vessel
+    nib.save(nib.Nifti1Image(cube, AFFINE), tmp_path / "cube.nii.gz")
+    refine_files(tmp_path / "cube.nii.gz", tmp_path / "run", Options(resolution=64), quiet=True)
+    with pytest.raises(NearError, match="on a grid of its own"):
+        _ = case(tmp_path / "run", "cube").after
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cases": [1]}', '{"cases": [{"name": "a", "status": "done"}]}'])
 def test_damaged_run_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
