@@ -46,11 +46,12 @@ ElementDataFile = {}
 
 
 def vessel(margin: int = 4) -> NDArray[np.uint8]:
-    """A bent tube with a rough wall, ``margin`` voxels short of both ends."""
+    """A bent tube with a rough wall, ``margin`` voxels short of both ends, and a speck beside it."""
     i, j, k = np.indices(SHAPE)
-    rough = np.random.default_rng(0).normal(0, 0.7, SHAPE)
+    rough = np.random.default_rng(0).normal(0, 0.5, SHAPE)
     inside = np.hypot(j - 8 - 2 * np.sin(i / 6), k - 9) + rough < 3
     inside[:margin] = inside[SHAPE[0] - margin :] = False
+    inside[18, 15, 15] = True
     return inside.astype(np.uint8) * np.uint8(CORONARY)
 
 
