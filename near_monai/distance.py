@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 
@@ -57,7 +58,8 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
     if not inside.any():
         return out
     reach = truncate + float(step.max())
-    for part in _parts(inside.shape, np.ceil(PART * reach / step).astype(int)):
+
+    def fill(part: Box) -> None:
         near = widen(part, step, reach, inside.shape)
         label = inside[near.slices()]
         if label.any():
@@ -65,6 +67,10 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
             filled = part.overlap(around)
             found = _signed(inside[around.slices()], step, truncate)
             out[filled.slices()] = found[filled.within(around).slices()]
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one thread where processes share the cores
+        for _ in pool.map(fill, _parts(inside.shape, np.ceil(PART * reach / step).astype(int))):
+            pass  # what went wrong in a part is raised here
     return out
 
 
@@ -135,7 +141,7 @@ def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDA
     image = sitk.GetImageFromArray(target.astype(np.uint8))
     image.SetSpacing(spacing[::-1].tolist())
     maurer = sitk.SignedMaurerDistanceMapImageFilter()
-    maurer.SetNumberOfThreads(torch.get_num_threads())  # one where processes share the cores
+    maurer.SetNumberOfThreads(1)  # parts are shared among threads
     maurer.SetSquaredDistance(False)
     maurer.SetUseImageSpacing(True)
     return np.asarray(sitk.GetArrayFromImage(maurer.Execute(image)), np.float32)
