@@ -88,7 +88,7 @@ def refine_one_class(
     repaired = result.repaired.within(after, target)
     place = None if options.resolution else box
     code = replace(result.code, reference=file.grid.scaled(1 / structure.scale))
-    written = _Target(case, output, file, filled, target, place)
+    written = _Target(case, output, file, target, place)
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
         writing = pool.submit(written.write, fused, replace(result, code=code), repaired.bridge_mask, options)
         found = find(result.label, repaired, result.probability, target, structure.scale)
@@ -139,12 +139,11 @@ class _Target:
     case: Case
     output: Path
     file: LabelMap
-    filled: Box
     grid: Grid
     place: Box | None
 
     def write(self, fused: NDArray[np.uint8], result: Refined, bridges: NDArray[np.bool_], options: Options) -> None:
-        """Write everything that ``options`` ask for, the label map last."""
+        """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
         file, affine = self.file, None if self.place else self.grid.affine_from(self.file.affine, self.file.grid)
         if options.save_codes:
             save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.code, file.affine)
@@ -156,17 +155,17 @@ class _Target:
             write_label(path, self.whole(bridges.astype(np.uint8)), file, affine)
         array = fused
         if self.place:
-            array = self.whole(file.array[self.filled.slices()], self.filled)
+            array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
             array[self.place.slices()] = fused
         write_label(self.output / self.case.label.name, array, file, affine)
 
-    def whole(self, part: NDArray[Any], place: Box | None = None) -> NDArray[Any]:
+    def whole(self, part: NDArray[Any]) -> NDArray[Any]:
         """``part`` in its volume, which holds 0 elsewhere; as it is on a grid of its own."""
         if self.place is None:
             return part
         array = self.file.array  # pages of zeros that nobody touches cost nothing, unlike those of zeros_like
         out = np.zeros(array.shape, part.dtype, order="F" if array.flags.f_contiguous else "C")
-        out[(place or self.place).slices()] = part
+        out[self.place.slices()] = part
         return out
 
 
