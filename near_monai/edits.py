@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from near_monai.boxes import Box, occupied, voxels_of
 from near_monai.coords import Grid
-from near_monai.findings import Piece, beyond_wall, large_pieces, wall_reach
+from near_monai.findings import Piece, beyond_wall, listed_pieces, wall_reach
 from near_monai.transforms import mask_of
 
 #: Kinds of edits and the letters that their names begin with.
@@ -52,7 +52,7 @@ def find_edits(
     """Edits of one case, per class the largest first, the wall last.
 
     A place counts, as in :mod:`near_monai.findings`, where it lies beyond the wall of what it differs from; what was
-    changed between it and that wall belongs to it. All else is one edit, the wall.
+    changed between it and that wall belongs to it. Every bridge counts. All else is one edit, the wall.
 
     Args:
         before: ``(X, Y, Z)`` the label map.
@@ -99,9 +99,11 @@ def _of_class(
         "removed": (beyond_wall(old, new, small), changed & old),
     }
     for kind, (core, all_of_kind) in kinds.items():
-        for number, small_piece in enumerate(large_pieces(core, small), 1):
+        for number, small_piece in enumerate(listed_pieces(kind, core, small), 1):
             region, piece = _region(small_piece, all_of_kind, small), small_piece.scaled(scale)
-            changed[tuple(region.T)] = False
+            if not len(region):  # two thin bridges side by side are one edit
+                continue
+            changed[tuple(region.T)] = all_of_kind[tuple(region.T)] = False
             name = f"{label}/{LETTERS[kind]}{number}"
             yield Edit(name, kind, label, piece.place, piece.volume_mm3, region + box.start)
     wall = voxels_of(changed)

@@ -13,7 +13,7 @@ from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.repair import Repaired
 
-#: Smaller places are not listed, in the scale of the structure.
+#: Smaller places are not listed, in the scale of the structure; bridges are: a thin one joins as much as a thick one.
 LEAST_MM3 = 2.0
 #: Shifts of the wall up to this many mm (at least a voxel) are not listed, in the scale of the structure.
 WALL_MM = 0.5
@@ -69,7 +69,7 @@ def find(
     found = [
         Finding(kind, piece.place, piece.volume_mm3, float(p[piece.box.slices()][piece.mask].mean()))
         for kind, there in places.items()
-        for piece in (small_piece.scaled(scale) for small_piece in large_pieces(there, box.grid(small)))
+        for piece in (part.scaled(scale) for part in listed_pieces(kind, there, box.grid(small)))
     ]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
@@ -109,11 +109,12 @@ class Piece:
         return replace(self, place=(x, y, z), volume_mm3=self.volume_mm3 * factor**3)
 
 
-def large_pieces(there: NDArray[np.bool_], grid: Grid) -> list[Piece]:
+def listed_pieces(kind: str, there: NDArray[np.bool_], grid: Grid) -> list[Piece]:
     """Components of ``there`` ``(X, Y, Z)`` that are to be listed, see :data:`LEAST_MM3`, largest first."""
     components = Components.of(there)
+    least = 0.0 if kind == "bridged" else LEAST_MM3
     found = []
-    for number in np.flatnonzero(components.sizes * grid.voxel_volume >= LEAST_MM3).tolist():
+    for number in np.flatnonzero(components.sizes * grid.voxel_volume >= least).tolist():
         x, y, z = grid.to_mm(components.parts[number].mean(0)).tolist()
         volume = float(components.sizes[number]) * grid.voxel_volume
         found.append(Piece(components.boxes[number], components.mask(number), (x, y, z), volume))
