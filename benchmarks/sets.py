@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from near_monai.boxes import crop_box
 from near_monai.cases import match_cases
-from near_monai.coords import Grid, same_affine
+from near_monai.coords import Grid
 from near_monai.corruption import CorruptLabel
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
@@ -116,7 +116,7 @@ class Pair:
         found = {}
         for row, path in {"": self.noisy, **self.others}.items():
             file = read_label(path)
-            if file.array.shape != truth.array.shape or not same_affine(file.affine, truth.affine):
+            if not file.on_grid_of(truth):
                 raise NearError(f"{path}: is not on the grid of {self.truth}; put both on one grid")
             found[row] = mask_of(file.array, label)
         noisy = found.pop("")

@@ -69,8 +69,7 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
             out[filled.slices()] = found[filled.within(around).slices()]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one thread where processes share the cores
-        for _ in pool.map(fill, _parts(inside.shape, np.ceil(PART * reach / step).astype(int))):
-            pass  # what went wrong in a part is raised here
+        list(pool.map(fill, _parts(inside.shape, np.ceil(PART * reach / step).astype(int))))  # raises what went wrong
     return out
 
 

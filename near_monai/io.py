@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.coords import Grid, spacing_of
+from near_monai.coords import Grid, same_affine, spacing_of
 from near_monai.errors import NearError
 from near_monai.niftiheaders import HEADER_BYTES, UNIT_MM, check_forms, kind_of, unlogged
 from near_monai.storage import last_line, replacing
@@ -85,6 +85,10 @@ class LabelMap:
             raise NearError(f"{where}: the affine is singular (voxel axes in one plane); expected an invertible one")
         i, j, k = array.shape
         return cls(array, affine, Grid((i, j, k), spacing), path, header)
+
+    def on_grid_of(self, other: LabelMap) -> bool:
+        """Whether both have the same shape and lie at the same place of the world."""
+        return self.array.shape == other.array.shape and same_affine(self.affine, other.affine)
 
 
 def suffix_of(path: str | Path) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.coords import same_affine
 from near_monai.edits import Edit, find_edits, take_back
 from near_monai.errors import NearError, some
 from near_monai.files import BRIDGE_FOLDER
@@ -72,7 +71,7 @@ class ReviewedCase:
             NearError: it is not there, damaged, or on a grid of its own.
         """
         after = read_label(self.result)
-        if after.array.shape != self.before.array.shape or not same_affine(after.affine, self.before.affine):
+        if not after.on_grid_of(self.before):
             raise NearError(f"{self.result}: is on a grid of its own (--resolution); refine without that to review")
         return after
 

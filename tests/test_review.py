@@ -95,14 +95,10 @@ def test_bridges_are_edits_of_their_own() -> None:
 
 
 def test_thin_bridges_are_edits_too_and_share_no_voxel() -> None:
-    after, bridge = TUBE.copy(), TUBE * 0
-    after[8:12, 10:16] = after[20:24, 10:16] = 0
-    before = after.copy()
-    for far in (8, 20):
-        bridge[far : far + 4, 12, 8] = 3
-    bridge[20:24, 14, 8] = 3  # two bits of one gap
-    after[bridge > 0] = 3
-    edits = find_edits(before, after, bridge, Grid(GRID.shape, (0.25, 0.25, 0.25)), {3: 1.0})
+    before = TUBE - box((8, 12), (10, 16), (6, 12)) - box((20, 24), (10, 16), (6, 12))
+    bridge = box((8, 12), (12, 13), (8, 9)) | box((20, 24), (12, 13), (8, 9))
+    bridge |= box((20, 24), (14, 15), (8, 9))  # a second bit in the same gap
+    edits = find_edits(before, before | bridge, bridge, Grid(GRID.shape, (0.25, 0.25, 0.25)), {3: 1.0})
     voxels = np.concatenate([edit.voxels for edit in edits])
     assert [edit.name for edit in edits] == ["3/B1", "3/B2"]
     assert len(voxels) == len(np.unique(voxels, axis=0)) == np.count_nonzero(bridge)
