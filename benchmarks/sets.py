@@ -116,8 +116,7 @@ class Pair:
         found = {}
         for row, path in {"": self.noisy, **self.others}.items():
             file = read_label(path)
-            if not file.on_grid_of(truth):
-                raise NearError(f"{path}: is not on the grid of {self.truth}; put both on one grid")
+            file.check_grid_of(truth)
             found[row] = mask_of(file.array, label)
         noisy = found.pop("")
         if not noisy.any():

@@ -16,35 +16,60 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from near_monai.errors import NearError
+
 FloatArray = NDArray[np.floating]
 
-#: Largest difference between the affines of one grid.
-AFFINE_TOLERANCE_MM = 1e-3
+#: Two grids are one if no corner of the volume lies further apart than this many voxels.
+SAME_GRID_VOXELS = 0.1
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid: ``shape`` voxels, ``spacing`` in mm, ``origin`` = mm position of the centre of voxel 0."""
+    """A regular grid.
+
+    Attributes:
+        shape: voxels along each axis.
+        spacing: distance of their centres along each axis, mm.
+        origin: mm position of the centre of voxel 0.
+        upright: volume of a voxel over the product of its edges: 1 where the axes of the world affine are at right
+            angles, less where they are not (a tilted gantry). Lengths in mm are along the axes all the same.
+    """
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    upright: float = 1.0
 
     @classmethod
-    def of(cls, shape: Iterable[float], spacing: Iterable[float], origin: Iterable[float] = (0.0, 0.0, 0.0)) -> Grid:
+    def of(
+        cls,
+        shape: Iterable[float],
+        spacing: Iterable[float],
+        origin: Iterable[float] = (0.0, 0.0, 0.0),
+        upright: float = 1.0,
+    ) -> Grid:
         """A grid from any three-item sequences."""
         (a, b, c), (i, j, k), (x, y, z) = (tuple(float(v) for v in values) for values in (shape, spacing, origin))
-        return cls((int(a), int(b), int(c)), (i, j, k), (x, y, z))
+        return cls((int(a), int(b), int(c)), (i, j, k), (x, y, z), upright)
+
+    @classmethod
+    def under(cls, affine: ArrayLike, shape: Iterable[float]) -> Grid:
+        """The grid, with origin 0, of a volume of ``shape`` voxels that a 4 x 4 world ``affine`` places."""
+        spacing = spacing_of(affine)
+        volume = abs(np.linalg.det(np.asarray(affine, np.float64)[:3, :3]))
+        return cls.of(shape, spacing, upright=min(round(float(volume / np.prod(spacing)), 6), 1.0))
 
     @property
     def voxel_volume(self) -> float:
         """Volume of one voxel in mm^3."""
-        return float(np.prod(self.spacing))
+        return float(np.prod(self.spacing)) * self.upright
 
     def to_mm(self, voxel: ArrayLike) -> FloatArray:
         """Voxel coordinates ``(..., 3)`` to mm."""
@@ -77,11 +102,11 @@ class Grid:
 
     def scaled(self, factor: float) -> Grid:
         """This grid with every length multiplied by ``factor``."""
-        return Grid.of(self.shape, np.multiply(self.spacing, factor), np.multiply(self.origin, factor))
+        return Grid.of(self.shape, np.multiply(self.spacing, factor), np.multiply(self.origin, factor), self.upright)
 
     def crop(self, start: ArrayLike, shape: tuple[int, int, int]) -> Grid:
         """The sub-grid of ``shape`` voxels that begins at voxel ``start``."""
-        return Grid.of(shape, self.spacing, self.to_mm(start))
+        return Grid.of(shape, self.spacing, self.to_mm(start), self.upright)
 
     def isotropic(self, spacing: float) -> Grid:
         """The isotropic grid of ``spacing`` mm that covers the same field of view, outer face to outer face.
@@ -90,12 +115,13 @@ class Grid:
         """
         extent = np.asarray(self.shape) * self.spacing
         shape = np.maximum(np.ceil(extent / spacing - 1e-6), 1)
-        return Grid.of(shape, [spacing] * 3, np.asarray(self.origin) + (spacing - np.asarray(self.spacing)) / 2.0)
+        origin = np.asarray(self.origin) + (spacing - np.asarray(self.spacing)) / 2.0
+        return Grid.of(shape, [spacing] * 3, origin, self.upright)
 
     def cube(self, resolution: int) -> Grid:
         """The grid of ``resolution`` voxels per axis that spans this one from outer face to outer face."""
         spacing = np.asarray(self.shape) * self.spacing / resolution
-        return Grid.of([resolution] * 3, spacing, self.to_mm((spacing / self.spacing - 1.0) / 2.0))
+        return Grid.of([resolution] * 3, spacing, self.to_mm((spacing / self.spacing - 1.0) / 2.0), self.upright)
 
     def affine_from(self, affine: ArrayLike, reference: Grid) -> FloatArray:
         """World affine of this grid, given the ``affine`` of the ``reference`` grid in the same mm frame."""
@@ -105,9 +131,59 @@ class Grid:
         return np.asarray(affine, np.float64) @ local
 
 
-def same_affine(first: ArrayLike, second: ArrayLike) -> bool:
-    """Whether two 4 x 4 world affines put voxels at the same place, to :data:`AFFINE_TOLERANCE_MM`."""
-    return np.allclose(first, second, rtol=0, atol=AFFINE_TOLERANCE_MM)
+class Placed(NamedTuple):
+    """Where a volume lies: ``shape`` ``(X, Y, Z)``, 4 x 4 world ``affine`` in mm, and the ``name`` of its file."""
+
+    shape: tuple[int, ...]
+    affine: ArrayLike
+    name: str
+
+
+def grid_distance(shape: Iterable[float], first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
+    """How far two 4 x 4 world affines put the eight outer corners of a volume of ``shape`` apart, at most.
+
+    Returns:
+        The distance in mm, and in voxels of ``second``.
+    """
+    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*shape, 1) - (0.5, 0.5, 0.5, 0)
+    apart = (corners @ (one - other).T)[:, :3]
+    voxels = np.linalg.solve(other[:3, :3], apart.T)
+    return float(np.linalg.norm(apart, axis=1).max()), float(np.linalg.norm(voxels, axis=0).max())
+
+
+def same_grid(found: Placed, expected: Placed) -> bool:
+    """Whether two volumes have the same shape and lie at the same place, to :data:`SAME_GRID_VOXELS`."""
+    return (
+        tuple(found.shape) == tuple(expected.shape)
+        and grid_distance(found.shape, found.affine, expected.affine)[1] <= SAME_GRID_VOXELS
+    )
+
+
+def check_same_grid(found: Placed, expected: Placed) -> None:
+    """Refuse two volumes that are not on one grid, see :func:`same_grid`.
+
+    Raises:
+        NearError: they are not; it says by how much.
+    """
+    if same_grid(found, expected):
+        return
+    if tuple(found.shape) != tuple(expected.shape):
+        how = f"shape {tuple(found.shape)}; expected {tuple(expected.shape)}"
+    else:
+        mm, voxels = grid_distance(found.shape, found.affine, expected.affine)
+        how = f"up to {mm:.3g} mm ({voxels:.3g} voxels) apart, both of shape {tuple(found.shape)}"
+    raise NearError(
+        f"{found.name}: is not on the grid of {expected.name}: {how}; expected the same grid, to "
+        f"{SAME_GRID_VOXELS:g} voxels: resample one"
+    )
+
+
+def tilt(affine: ArrayLike) -> float:
+    """By how many degrees the voxel axes, columns of a world ``affine`` (4 x 4 or 3 x 3), are off right angles."""
+    axes = np.asarray(affine, np.float64)[:3, :3] / spacing_of(affine)
+    cosines = np.abs((axes.T @ axes)[np.triu_indices(3, 1)])
+    return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))).max())
 
 
 def spacing_of(affine: ArrayLike) -> tuple[float, float, float]:

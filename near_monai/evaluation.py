@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
 from near_monai.cases import match_cases
-from near_monai.coords import same_affine
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, read_label
 from near_monai.metrics import IDEAL, METRICS, score
@@ -35,12 +34,12 @@ CaseScores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, eq=False)
 class CaseMasks:
-    """What is compared in one case: masks ``(X, Y, Z)`` on one grid of ``spacing`` mm."""
+    """Masks of one case ``(X, Y, Z)`` on one grid; ``spacing`` as for :class:`near_monai.metrics.Pair`."""
 
     name: str
     pred: NDArray[np.bool_]
     truth: NDArray[np.bool_]
-    spacing: tuple[float, float, float]
+    spacing: ArrayLike
     baseline: NDArray[np.bool_] | None = None
 
 
@@ -167,14 +166,14 @@ def _load(name: str, pred: Path, truth: Path, baseline: Path | None, label: int 
     target = read_label(truth)
     chosen = choose_label(target.array, label, f"case {name}: {truth}")
     masks = [mask_of(_on_grid(name, read_label(path), target), chosen) for path in (pred, baseline) if path is not None]
-    return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.grid.spacing, *masks[1:])
+    return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.affine[:3, :3], *masks[1:])
 
 
 def _on_grid(name: str, found: LabelMap, truth: LabelMap) -> NDArray[Any]:
-    if found.array.shape != truth.array.shape:
-        raise NearError(f"case {name}: {found.path} has shape {found.array.shape}; expected {truth.array.shape}")
-    if not same_affine(found.affine, truth.affine):
-        raise NearError(f"case {name}: the affine of {found.path} is not that of {truth.path}; put both on one grid")
+    try:
+        found.check_grid_of(truth)
+    except NearError as error:
+        raise NearError(f"case {name}: {error}") from error
     return found.array
 
 

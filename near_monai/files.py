@@ -22,7 +22,6 @@ from near_monai.familiarity import warnings_for
 from near_monai.findings import find
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
-from near_monai.niftiheaders import disagreement
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
@@ -102,8 +101,7 @@ def refine_one_class(
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
-            "warnings": disagreement(file.header, file.array.shape)
-            + _warnings(mask, grid, pieces_mm3, repaired.noise_mm, structure),
+            "warnings": file.warnings + _warnings(mask, grid, pieces_mm3, repaired.noise_mm, structure),
         }
         writing.result()
     return row
@@ -204,9 +202,7 @@ def refine_all_classes(
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": disagreement(file.header, file.array.shape)
-        + lost
-        + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": file.warnings + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 

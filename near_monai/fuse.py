@@ -82,8 +82,7 @@ def _fuse_case(
     files = [read_label(path) for path in paths]
     first = files[0]
     for file in files[1:]:
-        if file.array.shape != first.array.shape or not np.allclose(file.affine, first.affine, atol=1e-3):
-            raise NearError(f"{file.path}: lies on another grid than {first.path}; expected one grid per case")
+        file.check_grid_of(first)
     claims: dict[int, Claim] = {}
     for structure in anatomy.structures:
         index = structure.index
@@ -125,8 +124,7 @@ def _claim(file: LabelMap, folder: Path, index: int, refined: bool) -> Claim:
     saved = folder / PROBABILITY_FOLDER / file.path.name if file.path else folder
     if refined and saved.is_file():
         volume = read_volume(saved)
-        if volume.array.shape != file.array.shape:
-            raise NearError(f"{saved}: shape {volume.array.shape}; expected {file.array.shape} as in {file.path}")
+        volume.check_grid_of(file)
         return Claim(index, box, mask, volume.array[box.slices()])
     return Claim(index, box, mask, _nearness(mask, file.grid.spacing))
 

@@ -13,7 +13,6 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from near_monai.coords import spacing_of
 from near_monai.curves import History
 from near_monai.datasets import PointDataset
 from near_monai.errors import NearError, out_of_memory
@@ -172,7 +171,7 @@ class PairedScores:
         output: Any = engine.state.output
         for source, item in zip(batch, output, strict=True):
             pred, noisy, truth = (item[key][0].cpu().numpy() > 0 for key in ("pred", "image", "label"))
-            spacing = spacing_of(item["label"].affine)
+            spacing = item["label"].affine.numpy()[:3, :3]
             self.scores[source["name"]] = {
                 PREDICTION: score(pred, truth, spacing),
                 BASELINE: score(noisy, truth, spacing),

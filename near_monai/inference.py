@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
 from near_monai.boxes import Box, box_of, widen
-from near_monai.coords import Grid, sample_axes, spacing_of
+from near_monai.coords import Grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.encoder import LabelEncoder
 from near_monai.errors import NearError
@@ -169,8 +169,8 @@ class NearInferer(Inferer):
         Returns:
             ``(1, heads, X, Y, Z)`` float32 probability.
         """
-        spacing = spacing_of(inputs.affine.reshape(-1, 4, 4)[0].cpu()) if isinstance(inputs, MetaTensor) else (1.0,) * 3
-        native = Grid.of(inputs.shape[2:], spacing)
+        affine = inputs.affine.reshape(-1, 4, 4)[0].cpu() if isinstance(inputs, MetaTensor) else np.eye(4)
+        native = Grid.under(affine, inputs.shape[2:])
         mask = np.asarray(inputs[0].cpu()) > 0
         module = getattr(network, "module", network)
         probability = np.zeros((module.field.heads, *native.shape), np.float32)

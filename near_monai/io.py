@@ -18,9 +18,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.coords import Grid, same_affine, spacing_of
+from near_monai.coords import Grid, Placed, check_same_grid, same_grid, spacing_of, tilt
 from near_monai.errors import NearError
-from near_monai.niftiheaders import HEADER_BYTES, UNIT_MM, check_forms, kind_of, unlogged
+from near_monai.niftiheaders import HEADER_BYTES, UNIT_MM, check_forms, disagreement, kind_of, unlogged
 from near_monai.storage import last_line, replacing
 from near_monai.textheaders import check_voxels, read_header
 
@@ -30,6 +30,8 @@ SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_RANGE_MM = (1e-3, 1e2)
+#: Voxel axes further off right angles are warned of: lengths along them are wrong by a percent.
+TILT_DEGREES = 0.5
 WHOLE_NUMBER_TOLERANCE = 1e-3  # a label stored through scl_slope comes back as 8.9999...
 READ_ERRORS = (
     nib.filebasedimages.ImageFileError,
@@ -83,12 +85,32 @@ class LabelMap:
             raise NearError(f"{where}: voxel spacing {spacing} mm; expected {low:g} to {high:g} mm: check the units")
         if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
             raise NearError(f"{where}: the affine is singular (voxel axes in one plane); expected an invertible one")
-        i, j, k = array.shape
-        return cls(array, affine, Grid((i, j, k), spacing), path, header)
+        return cls(array, affine, Grid.under(affine, array.shape), path, header)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of where it lies."""
+        found = disagreement(self.header, self.array.shape)
+        off = tilt(self.affine)
+        if off > TILT_DEGREES:
+            found.append(
+                f"voxel axes are not at right angles ({off:.3g} degrees off): lengths in mm along them are "
+                "approximate; volumes are exact"
+            )
+        return found
+
+    @property
+    def placed(self) -> Placed:
+        """Where it lies in the world."""
+        return Placed(self.array.shape, self.affine, str(self.path or "the label map"))
 
     def on_grid_of(self, other: LabelMap) -> bool:
-        """Whether both have the same shape and lie at the same place of the world."""
-        return self.array.shape == other.array.shape and same_affine(self.affine, other.affine)
+        """Whether both lie on one grid, see :func:`near_monai.coords.same_grid`."""
+        return same_grid(self.placed, other.placed)
+
+    def check_grid_of(self, other: LabelMap) -> None:
+        """Refuse a map that is on another grid than ``other``, see :func:`near_monai.coords.check_same_grid`."""
+        check_same_grid(self.placed, other.placed)
 
 
 def suffix_of(path: str | Path) -> str:

@@ -21,10 +21,12 @@ import numpy as np
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from skimage.measure import euler_number
 
-from near_monai.boxes import box_of
+from near_monai.boxes import box_of, voxels_of
 from near_monai.components import Components
+from near_monai.coords import spacing_of, tilt
 from near_monai.errors import NearError
 from near_monai.skeleton import skeleton
 
@@ -33,6 +35,8 @@ FloatArray = NDArray[np.floating]
 
 #: Voxels of background around the joint bounding box: one closes it for components, one more for the skeleton.
 MARGIN = 2
+#: Degrees: up to here axes count as at right angles.
+RIGHT_ANGLE = 0.01
 #: mm added to a tolerance: affines are often stored as float32, and 0.5 mm must not fail for a spacing of 0.50000001.
 ROUNDING_MM = 1e-4
 
@@ -80,7 +84,8 @@ class Pair:
     Args:
         pred: ``(X, Y, Z)``; non-zero is inside.
         truth: same shape.
-        spacing: ``(3,)`` voxel size in mm.
+        spacing: ``(3,)`` voxel size in mm, or ``(3, 3)`` the voxel axes in mm, the columns of a world affine: they need
+            not be at right angles.
 
     Raises:
         NearError: the shapes differ or are not three-dimensional, or a spacing is not > 0.
@@ -90,8 +95,9 @@ class Pair:
         p, t = np.asarray(pred) != 0, np.asarray(truth) != 0
         if p.ndim != 3 or p.shape != t.shape:
             raise NearError(f"prediction {p.shape} and truth {t.shape}: expected two masks of one shape (X, Y, Z)")
-        self.spacing = np.asarray(spacing, np.float64)
-        if self.spacing.shape != (3,) or not np.all(self.spacing > 0):
+        steps = np.asarray(spacing, np.float64)
+        self.axes = np.diag(steps) if steps.shape == (3,) else steps
+        if self.axes.shape != (3, 3) or not (np.linalg.det(self.axes) if steps.ndim == 2 else np.all(steps > 0)):
             raise NearError(f"spacing must be three numbers > 0 (mm), got {spacing!r}")
         either = p | t
         box = box_of(either).slices() if either.any() else (slice(0, 1),) * 3
@@ -110,7 +116,10 @@ class Pair:
     def _directed(self, source: BoolArray, target: BoolArray) -> FloatArray:
         if not (source.any() and target.any()):
             return np.full(np.count_nonzero(source), np.inf)
-        return np.asarray(get_surface_distance(source, target, spacing=self.spacing))
+        if tilt(self.axes) <= RIGHT_ANGLE:
+            return np.asarray(get_surface_distance(source, target, spacing=spacing_of(self.axes)))
+        here, there = (voxels_of(surface) @ self.axes.T for surface in (source, target))
+        return np.asarray(cKDTree(there).query(here)[0])
 
 
 def _ratio(part: SupportsFloat, whole: SupportsFloat) -> float:

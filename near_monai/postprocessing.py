@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
 from near_monai.anatomy import HEART
-from near_monai.coords import Grid, spacing_of
+from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
@@ -46,7 +46,7 @@ class RepairMaskd(MapTransform):
         noisy = out[self.label_key][0].cpu().numpy() > 0
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
-            grid = Grid.of(noisy.shape, spacing_of(probability.affine))
+            grid = Grid.under(probability.affine, noisy.shape)
             repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean)
             out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
         return out
@@ -76,7 +76,7 @@ class ComposeStructuresd(MapTransform):
             before[mask] = structure.index
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
-            grid = Grid.of(before.shape, spacing_of(probability.affine))
+            grid = Grid.under(probability.affine, before.shape)
             claims = [claim for claim, _ in repair_structures(masks, probability.cpu().numpy(), grid)]
             composed = compose(claims, before, grid)
             out[key] = MetaTensor(torch.as_tensor(composed.array[None]), meta=probability.meta)

@@ -17,11 +17,10 @@ from near_monai.boxes import crop_box
 from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
+from near_monai.io import read_label, read_volume, write_label, write_volume
 from near_monai.storage import claim_empty, write_json
 
 IMAGE_FOLDER = "imagesTr"
-GRID_TOLERANCE = 0.1  # voxels
 
 
 def prepare(
@@ -51,7 +50,7 @@ def prepare(
     values: set[int] = set()
     for name, ct_path, label_path in pairs:
         label, ct = read_label(label_path), read_volume(ct_path)
-        _check_same_grid(ct, label)
+        ct.check_grid_of(label)
         if not label.array.any():
             raise NearError(f"{label.path}: the label map is empty; expected at least one voxel above 0")
         box = crop_box(label.array > 0, label.grid.spacing, margin)
@@ -104,15 +103,6 @@ def _pairs(ct_dir: str | Path, label_dir: str | Path) -> list[tuple[str, Path, P
 
 def _stem(name: str) -> str:
     return re.sub(r"(_0000|\.img|\.label)$", "", name)
-
-
-def _check_same_grid(ct: LabelMap, label: LabelMap) -> None:
-    if ct.array.shape != label.array.shape:
-        raise NearError(f"{ct.path}: shape {ct.array.shape}; expected {label.array.shape} as in {label.path}")
-    corners = np.stack(np.meshgrid(*((0, n - 1) for n in ct.array.shape), [1], indexing="ij"), -1).reshape(-1, 4)
-    apart = np.linalg.norm(corners @ (ct.affine - label.affine).T, axis=1).max()
-    if apart > GRID_TOLERANCE * min(label.grid.spacing):
-        raise NearError(f"{ct.path}: lies {apart:.3g} mm from {label.path}; expected the same grid: resample one")
 
 
 def _description(names: list[str], values: list[int]) -> dict[str, object]:

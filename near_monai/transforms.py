@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY, HEART
 from near_monai.boxes import crop_box
-from near_monai.coords import Grid, same_affine, sample_axes, spacing_of
+from near_monai.coords import Grid, Placed, check_same_grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import read_label
@@ -76,7 +76,7 @@ def boundary_band(
 
 
 def _grid(image: MetaTensor) -> Grid:
-    return Grid.of(image.shape[1:], spacing_of(image.affine))
+    return Grid.under(image.affine, image.shape[1:])
 
 
 class ReadLabeld(MapTransform):
@@ -120,11 +120,14 @@ class PickLabeld(MapTransform):
         """
         out = dict(data)
         maps = {key: out[key] for key in self.key_iterator(out)}
-        first, label = next(iter(maps.values())), self.label
+        places = {
+            key: Placed(image.shape[1:], image.affine, str(image.meta.get("filename_or_obj", key)))
+            for key, image in maps.items()
+        }
+        first, label = next(iter(places.values())), self.label
         for key, image in maps.items():
-            where = str(image.meta.get("filename_or_obj", key))
-            if image.shape != first.shape or not same_affine(image.affine, first.affine):
-                raise NearError(f"{where}: is not on the grid of {first.meta.get('filename_or_obj')}; put both on one")
+            where = places[key].name
+            check_same_grid(places[key], first)
             array = image.numpy()
             label = choose_label(array, label, where)
             if self.structure and not alone(array, label) and HEART.name(int(label)) != self.structure:

@@ -1,10 +1,22 @@
 """Frames: round trips, and agreement of `sample` with a trilinear lookup written the long way."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from near_monai.coords import Grid, sample, sample_axes, spacing_of
+from near_monai.coords import (
+    Grid,
+    Placed,
+    check_same_grid,
+    grid_distance,
+    same_grid,
+    sample,
+    sample_axes,
+    spacing_of,
+    tilt,
+)
+from near_monai.errors import NearError
 
 GRID = Grid((5, 7, 11), (0.4, 0.5, 1.25), (3.0, -2.0, 10.0))
 
@@ -70,3 +82,46 @@ def test_axes_in_names_the_same_positions() -> None:
     axes = iso.axes_in(GRID)
     expected = GRID.normalise(iso.to_mm([2, 3, 4]))
     np.testing.assert_allclose([axes[0][2], axes[1][3], axes[2][4]], expected)
+
+
+def test_grid_distance_is_that_of_the_farthest_outer_corner() -> None:
+    """Against all corners the long way; a turn by a hair is half a millimetre at the far end of a scan."""
+    shape, plain = (512, 512, 301), np.diag([0.35, 0.35, 0.5, 1.0])
+    turned = plain.copy()
+    turned[:3, :3] += np.array([[0, 9e-4, 0], [0, 0, 0], [9e-4, 0, 0]])
+    corners = [(i, j, k, 1) for i in (-0.5, 511.5) for j in (-0.5, 511.5) for k in (-0.5, 300.5)]
+    expected = max(float(np.linalg.norm((turned - plain) @ corner)) for corner in corners)
+    mm, voxels = grid_distance(shape, turned, plain)
+    assert np.isclose(mm, expected) and mm > 0.46
+    steps = (0.35, 0.35, 0.5)
+    assert np.isclose(voxels, max(np.linalg.norm(((turned - plain) @ c)[:3] / steps) for c in corners))
+    assert grid_distance(shape, plain, plain) == (0, 0)
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.0, True), (0.002, True), (0.049, True), (0.051, False), (0.5, False)])
+def test_one_grid_to_a_tenth_of_a_voxel(shift: float, same: bool) -> None:
+    affine = np.diag([-0.5, -0.5, 2.0, 1.0])
+    moved = affine.copy()
+    moved[0, 3] += shift
+    found, expected = Placed((4, 5, 6), moved, "a.nii"), Placed((4, 5, 6), affine, "b.nii")
+    assert same_grid(found, expected) == same
+    if same:
+        check_same_grid(found, expected)
+    else:
+        with pytest.raises(
+            NearError, match=rf"b.nii: up to {shift:.3g} mm \({2 * shift:.3g} voxels\) apart"
+        ):
+            check_same_grid(found, expected)
+    with pytest.raises(NearError, match=r"shape \(4, 5, 7\); expected \(4, 5, 6\)"):
+        check_same_grid(Placed((4, 5, 7), affine, "a.nii"), expected)
+
+
+def test_volume_of_a_tilted_voxel_follows_the_determinant() -> None:
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[:3, 2] = 0.5 * np.array([0, np.sin(np.deg2rad(25)), np.cos(np.deg2rad(25))])
+    grid = Grid.under(affine, (4, 5, 6))
+    assert np.isclose(grid.voxel_volume, 0.125 * np.cos(np.deg2rad(25)), rtol=1e-5)
+    assert np.allclose(grid.spacing, 0.5) and np.isclose(tilt(affine), 25)
+    for other in (grid.scaled(2), grid.crop((1, 1, 1), (2, 2, 2)), grid.isotropic(0.3), grid.cube(8)):
+        assert np.isclose(other.voxel_volume, np.prod(other.spacing) * np.cos(np.deg2rad(25)), rtol=1e-5)
+    assert Grid.under(np.diag([0.3, 0.4, 0.5, 1.0]), (4, 5, 6)) == Grid((4, 5, 6), (0.3, 0.4, 0.5))

@@ -230,3 +230,22 @@ def test_real_trees_give_the_published_figures() -> None:
     assert mean["hd95_mm"] == pytest.approx(1.01, abs=1e-2)
     assert mean["betti0_error"] == pytest.approx(13.0)
     assert mean["volume_ratio"] == pytest.approx(1.03, abs=1e-2)
+
+
+def test_distances_of_a_tilted_grid_are_those_of_the_world() -> None:
+    """Two voxels 6 apart along one axis and 6 along the tilted one: 0.5 mm voxels, 25 degrees."""
+    axes = np.diag([0.5, 0.5, 0.5])
+    axes[:, 2] = 0.5 * np.array([0, np.sin(np.deg2rad(25)), np.cos(np.deg2rad(25))])
+    pred, truth = np.zeros((2, 9, 9), bool)[None].repeat(2, 0)
+    pred[0, 1, 1] = truth[0, 7, 7] = True
+    expected = np.linalg.norm(axes @ (0, 6, 6))
+    assert score(pred, truth, axes)["hd95_mm"] == pytest.approx(expected)
+    assert score(pred, truth, axes)["assd_mm"] == pytest.approx(expected)
+    assert score(pred, truth, (0.5, 0.5, 0.5))["hd95_mm"] == pytest.approx(np.hypot(3, 3))
+
+
+def test_axes_at_right_angles_count_as_spacing() -> None:
+    pred, truth = np.random.default_rng(0).random((2, 8, 9, 7)) < 0.3
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turned, plain = score(pred, truth, turn @ np.diag([0.4, 0.5, 1.25])), score(pred, truth, (0.4, 0.5, 1.25))
+    assert turned == pytest.approx(plain)
