@@ -26,6 +26,7 @@ from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.errors import NearError, in_one_line
 from near_monai.files import Options, folders, forget, refine_all_classes, refine_one_class
+from near_monai.layout import RESULT_FOLDERS
 from near_monai.network import NearNetwork
 from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
 from near_monai.repair import VESSEL
@@ -185,11 +186,15 @@ def _cores(device: str) -> int:
 
 def _check_output(output: Path, cases: list[Case]) -> None:
     """Refuse a folder in which writing would replace an input, or files that an earlier run of ours did not make."""
-    written = {os.path.realpath(folder) for folder in folders(output)}  # Path.resolve fails on links in a circle
+    for part in {case.file.partition("/")[0] for case in cases if "/" in case.file}.intersection(RESULT_FOLDERS):
+        raise NearError(f"{part}: a folder of label maps of that name; results have one of their own: rename it")
+    below = {os.path.dirname(case.file) for case in cases}  # noqa: PTH120
+    # Path.resolve fails on links in a circle
+    written = {os.path.realpath(folder / name) for folder in folders(output) for name in below}
     for folder in {path.parent for case in cases for path in (case.label, Path(os.path.realpath(case.label)))}:
         if os.path.realpath(folder) in written:
             raise NearError(f"{folder}: holds label maps to refine, and {output} would be written there; give another")
-    names = [SLICER_FILE, ITKSNAP_FILE, *(case.label.name for case in cases)]
+    names = [SLICER_FILE, ITKSNAP_FILE, *(case.file for case in cases)]
     taken = [name for name in names if (output / name).exists()]
     if taken and not (output / RUN_FILE).is_file():
         raise NearError(

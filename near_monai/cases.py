@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from near_monai.errors import NearError, some
 from near_monai.io import SUFFIXES, suffix_of
 from near_monai.storage import last_line
+from near_monai.walk import LABEL_FOLDER, TEST_FOLDER, label_files
 
-LABEL_FOLDER, TRUTH_FOLDER, DESCRIPTION = "labelsTr", "truthTr", "dataset.json"
+TRUTH_FOLDER, DESCRIPTION = "truthTr", "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Case:
     """One label map of a data set.
 
     Attributes:
-        name: File name without the image suffix; unique in the data set.
+        name: File name without the image suffix, with the folders below the data set's that it lies in
+            (``"p1/seg"``); unique in the data set.
         label: Path of the label map.
         truth: Path of the true label map where the data set has one.
     """
@@ -29,6 +33,16 @@ class Case:
     name: str
     label: Path
     truth: Path | None = None
+
+    @property
+    def file(self) -> str:
+        """What a result of it is called, below the folder of results: see :func:`file_of`."""
+        return file_of(self.name, self.label)
+
+
+def file_of(name: str, label: Path) -> str:
+    """File of case ``name``, with the suffix of its ``label`` as that is spelled."""
+    return name + label.name[len(case_name(label)) :]
 
 
 def case_name(path: str | Path) -> str:
@@ -41,10 +55,10 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
     """The label maps of ``source``, sorted by name.
 
     Args:
-        source: One label file; a folder of them; a folder with ``dataset.json`` or ``labelsTr``; an MSD or nnU-Net
-            ``dataset.json``; or a MONAI datalist (JSON with lists ``training`` and ``validation``). A folder
-            ``truthTr`` beside ``labelsTr``, or the key ``truth`` in a datalist, gives the truth. Hidden files, and
-            files that are no images, are ignored; a link that leads nowhere is a case that cannot be read.
+        source: One label file; a folder of them, with folders in it (see :func:`near_monai.walk.label_files`); a folder
+            with ``dataset.json``, ``labelsTr`` or ``labelsTs``; an MSD or nnU-Net ``dataset.json``; or a MONAI datalist
+            (JSON with lists ``training`` and ``validation``). A folder ``truthTr`` beside ``labelsTr``, or the key
+            ``truth`` in a datalist, gives the truth.
         key: Key of the label in the entries of a datalist.
 
     Raises:
@@ -64,7 +78,7 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
         raise NearError(f"{source}: expected a folder, a .json or one of {', '.join(SUFFIXES)}")
     if not cases:
         raise NearError(f"{source}: no label maps; expected files ending in {', '.join(SUFFIXES)}")
-    nameless = [str(case.label) for case in cases if not case.name]
+    nameless = [str(case.label) for case in cases if not case_name(case.label)]
     if nameless:
         raise NearError(f"{source}: {nameless[0]} has no name before its suffix; rename it")
     counts = Counter(case.name for case in cases)
@@ -103,34 +117,66 @@ def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Pa
     targets = known or [(case.name, case.label) for case in listed]
     if suffix_of(pred) and suffix_of(truth) and Path(pred).is_file() and Path(truth).is_file():
         return [(name, Path(pred), path) for name, path in targets]
-    found = {case.name: case.label for case in find_cases(pred)}
+    found = paired([name for name, _ in targets], find_cases(pred))
     missing = [name for name, _ in targets if name not in found]
     if missing:
         raise NearError(f"{pred}: no prediction for {len(missing)} of {len(targets)} cases: {some(missing)}")
-    return [(name, found[name], path) for name, path in targets]
+    return [(name, found[name].label, path) for name, path in targets]
+
+
+def paired(names: Iterable[str], cases: Iterable[Case]) -> dict[str, Case]:
+    """The case that belongs to each of ``names``, as far as there is one.
+
+    That of the very name, or else the only one whose name differs in nothing but the spelling of its accents (macOS
+    takes letters apart) and the ``.seg`` of 3D Slicer's files.
+
+    Raises:
+        NearError: several could be meant.
+    """
+    exact: dict[str, Case] = {}
+    alike: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        exact[case.name] = case
+        alike[_plain(case.name)].append(case)
+    found: dict[str, Case] = {}
+    for name in names:
+        close = [exact[name]] if name in exact else alike[_plain(name)]
+        if len(close) > 1:
+            raise NearError(f"case {name}: could be {some([str(case.label) for case in close])}; keep one of them")
+        found.update((name, case) for case in close)
+    return found
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).removesuffix(".seg")
 
 
 def _from_folder(folder: Path, key: str) -> list[Case]:
     if (folder / DESCRIPTION).is_file():
         return _from_json(folder / DESCRIPTION, key)
-    inner = folder / LABEL_FOLDER
-    return _label_files(inner if inner.is_dir() else folder)
+    inner = [folder / name for name in (LABEL_FOLDER, TEST_FOLDER) if (folder / name).is_dir()]
+    return _label_files(inner[0] if len(inner) == 1 else folder)
 
 
 def _label_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Case]:
-    found = (p for p in folder.iterdir() if suffix_of(p) in suffixes and not p.name.startswith("."))
-    return [Case(case_name(p), p, _truth_of(p)) for p in found if p.is_file() or (p.is_symlink() and not p.exists())]
+    return [_below(folder, Case("", path, _truth_of(path))) for path in label_files(folder, suffixes)]
+
+
+def _below(folder: Path, case: Case) -> Case:
+    """``case`` named after where it lies below ``folder``."""
+    return replace(case, name=(case.label.parent.relative_to(folder) / case_name(case.label)).as_posix())
 
 
 def _truth_of(label: Path) -> Path | None:
-    """The file of the same name in ``truthTr``, if ``label`` lies in ``labelsTr`` and it is there."""
-    truth = label.parent.parent / TRUTH_FOLDER / label.name
-    return truth if label.parent.name == LABEL_FOLDER and truth.is_file() else None
+    """The file at the same place in ``truthTr``, if ``label`` lies in ``labelsTr`` and it is there."""
+    folder = next((folder for folder in label.parents if folder.name == LABEL_FOLDER), None)
+    truth = folder.parent / TRUTH_FOLDER / label.relative_to(folder) if folder else None
+    return truth if truth and truth.is_file() else None
 
 
 def _from_json(path: Path, key: str) -> list[Case]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise NearError(f"{path}: not JSON ({last_line(error)})") from error
     if isinstance(content, dict) and "file_ending" in content and "training" not in content:
@@ -138,7 +184,10 @@ def _from_json(path: Path, key: str) -> list[Case]:
     lists = [content.get(k, []) for k in ("training", "validation")] if isinstance(content, dict) else []
     if not any(lists) or not all(isinstance(entries, list) for entries in lists):
         raise NearError(f"{path}: expected a list 'training' (MSD, MONAI datalist) or 'file_ending' (nnU-Net)")
-    return [_from_entry(path, entry, key) for entries in lists for entry in entries]
+    cases = [_from_entry(path, entry, key) for entries in lists for entry in entries]
+    if len({case.name for case in cases}) < len(cases) and all(c.label.is_relative_to(path.parent) for c in cases):
+        return [_below(path.parent, case) for case in cases]  # p1/seg and p2/seg
+    return cases
 
 
 def _from_nnunet(path: Path, content: dict[str, Any]) -> list[Case]:
@@ -150,17 +199,23 @@ def _from_nnunet(path: Path, content: dict[str, Any]) -> list[Case]:
         return _label_files(path.parent, (ending,))
     cases = _label_files(folder, (ending,))
     expected = content.get("numTraining", len(cases))
-    if expected != len(cases):
+    if str(expected) != str(len(cases)):  # some write it as a text
         raise NearError(f"{path}: numTraining is {expected}, but {folder} holds {len(cases)} files {ending}")
     return cases
 
 
 def _from_entry(path: Path, entry: object, key: str) -> Case:
-    if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
+    name = _only(entry.get(key)) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(name, str):
         raise NearError(f"{path}: entry {str(entry)[:80]}; expected a mapping with the path of a label under {key!r}")
-    label = _listed(path, entry[key])
-    truth = _listed(path, entry["truth"]) if isinstance(entry.get("truth"), str) else _truth_of(label)
+    label, true = _listed(path, name), _only(entry.get("truth"))
+    truth = _listed(path, true) if isinstance(true, str) else _truth_of(label)
     return Case(case_name(label), label, truth)
+
+
+def _only(value: object) -> object:
+    """The item of a list of one: MONAI takes several files for the channels of one image."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _listed(description: Path, name: str) -> Path:

@@ -35,25 +35,25 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     description = source / DESCRIPTION
     if not description.is_file():
         raise NearError(f"{source}: holds no {DESCRIPTION}; expected an MSD or nnU-Net data set")
-    labels = [case.label for case in find_cases(source)]
-    missing = [label.name for label in labels if not (refined / label.name).is_file()]
+    cases = find_cases(source)
+    missing = [case.file for case in cases if not (refined / case.file).is_file()]
     if missing:
-        raise NearError(f"{refined}: no refined label for {len(missing)} of {len(labels)} cases: {', '.join(missing)}")
+        raise NearError(f"{refined}: no refined label for {len(missing)} of {len(cases)} cases: {', '.join(missing)}")
     if output.resolve().is_relative_to(source.resolve()):
         raise NearError(f"{output}: lies in {source}, which it is to replace; give a folder beside it")
     claim_empty(output)
-    places = {label: label.relative_to(source) for label in labels}
-    for label, place in places.items():
+    places = {case.file: case.label.relative_to(source) for case in cases}
+    for file, place in places.items():
         with replacing(output / place) as part:
-            shutil.copyfile(refined / label.name, part)
+            shutil.copyfile(refined / file, part)
     own = {DESCRIPTION, *(place.parts[0] for place in places.values())}
     for other in source.iterdir():
         if other.name not in own and not other.name.startswith("."):
             _link(output / other.name, other)
-    content = json.loads(description.read_text(encoding="utf-8"))
+    content = json.loads(description.read_text(encoding="utf-8-sig"))
     note = f"Labels refined by near_monai {__version__}."
     write_json(output / DESCRIPTION, content | {"description": f"{content.get('description', '')} {note}".strip()})
-    return len(labels)
+    return len(cases)
 
 
 def _link(path: Path, target: Path) -> None:

@@ -21,7 +21,8 @@ from near_monai.errors import NearError
 from near_monai.familiarity import warnings_for
 from near_monai.findings import find
 from near_monai.fusion import put_back
-from near_monai.io import LabelMap, read_label, suffix_of, write_label, write_volume
+from near_monai.io import LabelMap, read_label, write_label, write_volume
+from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
@@ -29,7 +30,6 @@ from near_monai.transforms import AUTO, FOREGROUND, alone, choose_label, mask_of
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
 
-CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER = "codes", "probability", "bridges"
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0
 
@@ -146,16 +146,16 @@ class _Target:
         if options.save_codes:
             save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.code, file.affine)
         if options.save_probability:
-            path = self.output / PROBABILITY_FOLDER / f"{self.case.name}{suffix_of(self.case.label)}"
+            path = self.output / PROBABILITY_FOLDER / self.case.file
             write_volume(path, self.whole(result.probability), file, affine)
         if bridges.any():
-            path = self.output / BRIDGE_FOLDER / self.case.label.name
+            path = self.output / BRIDGE_FOLDER / self.case.file
             write_label(path, self.whole(bridges.astype(np.uint8)), file, affine)
         array = fused
         if self.place:
             array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
             array[self.place.slices()] = fused
-        write_label(self.output / self.case.label.name, array, file, affine)
+        write_label(self.output / self.case.file, array, file, affine)
 
     def whole(self, part: NDArray[Any]) -> NDArray[Any]:
         """``part`` in its volume, which holds 0 elsewhere; as it is on a grid of its own."""
@@ -189,8 +189,8 @@ def refine_all_classes(
         affine = whole.code.reference.affine_from(file.affine, file.grid)
         save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
     if whole.bridges.any():
-        write_label(output / BRIDGE_FOLDER / case.label.name, whole.bridges, file)
-    write_label(output / case.label.name, whole.array, file, names=segment_fields(anatomy))
+        write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file)
+    write_label(output / case.file, whole.array, file, names=segment_fields(anatomy))
     rows = [
         row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}
         for row, places in zip(whole.rows, whole.places, strict=True)
@@ -215,8 +215,8 @@ def forget(case: Case, output: Path) -> None:
     """Remove what an earlier run left of a case beside its label map: it would not belong to the new one."""
     for name in (
         f"{CODE_FOLDER}/{case.name}.npz",
-        f"{PROBABILITY_FOLDER}/{case.name}{suffix_of(case.label)}",
-        f"{BRIDGE_FOLDER}/{case.label.name}",
+        f"{PROBABILITY_FOLDER}/{case.file}",
+        f"{BRIDGE_FOLDER}/{case.file}",
     ):
         (output / name).unlink(missing_ok=True)
 

@@ -14,16 +14,15 @@ from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.boxes import crop_box
-from near_monai.cases import find_cases
+from near_monai.cases import Case, find_cases, paired
 from near_monai.colours import segment_fields, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.files import PROBABILITY_FOLDER
 from near_monai.io import LabelMap, read_label, read_volume, write_label
+from near_monai.layout import FUSE_FILE, PROBABILITY_FOLDER, RUN_FILE
 from near_monai.merging import Claim
 from near_monai.places import in_world
-from near_monai.records import RUN_FILE
 from near_monai.rules import violations
 from near_monai.storage import claim_empty, write_json
 
@@ -52,7 +51,8 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
         NearError: a folder holds nothing, no case is in all of them, or grids differ.
     """
     anatomy = table_of(table)
-    found = [{case.name: case.label for case in find_cases(folder)} for folder in folders]
+    listed = [find_cases(folder) for folder in folders]
+    found = [paired([case.name for case in listed[0]], cases) for cases in listed]
     names = sorted(set.intersection(*(set(cases) for cases in found)))
     if not names:
         raise NearError(f"{', '.join(map(str, folders))}: no case is in all folders; expected files of one name")
@@ -61,15 +61,15 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
     classes = [_refined_classes(folder) for folder in folders]
     cases = []
     for name in tqdm(names, desc="fuse", unit="case", disable=quiet):
-        paths = [found_here[name] for found_here in found]
-        refined = [of_folder.get(name) for of_folder in classes]
+        these = [found_here[name] for found_here in found]
+        refined = [of_folder.get(case.name) for of_folder, case in zip(classes, these, strict=True)]
         try:
-            cases.append({"name": name, "status": "done"} | _fuse_case(paths, refined, folders, output, anatomy))
+            cases.append({"name": name, "status": "done"} | _fuse_case(these, refined, folders, output, anatomy))
         except Exception as error:  # whatever it is: one bad case does not stop the others
             message = str(error) if isinstance(error, NearError) else f"{type(error).__name__}: {error}"
             cases.append({"name": name, "status": "failed", "message": message})
             tqdm.write(f"{name}: {message}", file=sys.stderr)
-        write_json(output / "fuse.json", {"folders": folders, "table": table, "cases": cases})
+        write_json(output / FUSE_FILE, {"folders": folders, "table": table, "cases": cases})
     failed = [case["name"] for case in cases if case["status"] != "done"]
     if failed:
         raise NearError(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}; see {output}/fuse.json")
@@ -77,9 +77,9 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
 
 
 def _fuse_case(
-    paths: list[Path], refined: list[int | None], folders: Sequence[Path], output: Path, anatomy: Anatomy
+    cases: list[Case], refined: list[int | None], folders: Sequence[Path], output: Path, anatomy: Anatomy
 ) -> dict[str, Any]:
-    files = [read_label(path) for path in paths]
+    files = [read_label(case.label) for case in cases]
     first = files[0]
     for file in files[1:]:
         file.check_grid_of(first)
@@ -88,12 +88,13 @@ def _fuse_case(
         index = structure.index
         source = refined.index(index) if index in refined else _first(files, refined, index)
         if (files[source].array == index).any():
-            claims[index] = _claim(files[source], folders[source], index, refined[source] == index)
+            saved = folders[source] / PROBABILITY_FOLDER / cases[source].file if refined[source] == index else None
+            claims[index] = _claim(files[source], index, saved)
     # what any folder labels can become a slit; classes that the table does not have are those of the first
     others = np.maximum.reduce([np.where(np.isin(f.array, list(claims)), f.array, 0) for f in files])
     before = np.where((first.array > 0) & ~anatomy.knows(first.array), first.array, others).astype(np.uint8)
     composed = compose(list(claims.values()), before, first.grid, anatomy)
-    write_label(output / paths[0].name, composed.array, first, names=segment_fields(anatomy))
+    write_label(output / cases[0].file, composed.array, first, names=segment_fields(anatomy))
     return {
         "rules_broken_before": len(violations(first.array, first.grid, anatomy)),
         "rules_broken_after": len(composed.flagged),
@@ -117,12 +118,11 @@ def _refined_classes(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _claim(file: LabelMap, folder: Path, index: int, refined: bool) -> Claim:
-    """What a file claims for one class, as sure as its saved probability says, or else how near it is."""
+def _claim(file: LabelMap, index: int, saved: Path | None) -> Claim:
+    """What a file claims for one class, as sure as its ``saved`` probability says if it is there, or how near it is."""
     box = crop_box(file.array == index, file.grid.spacing, REACH_MM)
     mask = file.array[box.slices()] == index
-    saved = folder / PROBABILITY_FOLDER / file.path.name if file.path else folder
-    if refined and saved.is_file():
+    if saved and saved.is_file():
         volume = read_volume(saved)
         volume.check_grid_of(file)
         return Claim(index, box, mask, volume.array[box.slices()])

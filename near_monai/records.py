@@ -16,9 +16,10 @@ from filelock import FileLock
 
 from near_monai.cases import Case
 from near_monai.errors import NearError
+from near_monai.layout import RUN_FILE
 from near_monai.storage import fingerprint, make_folder, to_json, write_json
 
-RUN_FILE, RECORD_FOLDER = "run.json", ".records"
+RECORD_FOLDER = ".records"
 DONE, FAILED = "done", "failed"
 
 Row = dict[str, Any]
@@ -63,7 +64,7 @@ class Records:
     def finished(self, cases: Iterable[Case]) -> set[str]:
         """Names of the cases whose result is there already, made from the same file with the same settings."""
         there = ((case, row) for case, row in self._current(cases) if row["status"] == DONE)
-        return {case.name for case, _ in there if (self.folder / case.label.name).is_file()}
+        return {case.name for case, _ in there if (self.folder / case.file).is_file()}
 
     def _current(self, cases: Iterable[Case]) -> Iterator[tuple[Case, Row]]:
         """The cases that have a row for these settings and the present state of their files, with it."""

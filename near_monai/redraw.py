@@ -38,12 +38,13 @@ def redraw_files(
         NearError: no codes, codes that do not fit the weights, or a mask is there already.
     """
     source = Path(source)
-    paths = sorted(source.glob("*.npz")) if source.is_dir() else [source]
+    paths = sorted(source.rglob("*.npz")) if source.is_dir() else [source]
     if not paths:
         raise NearError(f"{source}: no code files; expected NAME.npz as --save-codes writes them")
     anatomy = table_of(table)
     for path in paths:
-        target = Path(output) / f"{path.stem}.nii.gz"
+        place = path.relative_to(source).parent if source.is_dir() else Path()
+        target = Path(output) / place / f"{path.stem}.nii.gz"
         if target.exists():
             raise NearError(f"{target}: is there already; give another folder")
         probability, affine = redraw(path, weights, resolution, device)

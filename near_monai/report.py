@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.errors import NearError
-from near_monai.files import BRIDGE_FOLDER
+from near_monai.layout import BRIDGE_FOLDER
 from near_monai.places import world_mm
 from near_monai.records import DONE, Row
 from near_monai.review import ReviewedCase, read_run, rejected_in
@@ -84,7 +84,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
     ]
     largest = [edit.name for edit in sorted(case.edits, key=lambda edit: -edit.volume_mm3)[:MOST_MARKS]]
     parts = row.get("structures", [row])
-    bridges = Path(BRIDGE_FOLDER) / case.source.name
+    bridges = Path(BRIDGE_FOLDER) / case.file
     return {
         "row": row,
         "parts": parts,
@@ -94,7 +94,7 @@ def _finished(case: ReviewedCase, rejected: list[str], anatomy: Anatomy) -> dict
         "flagged": row.get("flagged", []),
         "views": [_pictures(view, largest) for view in three_views(old, new, case.edits, before.grid, before.affine)],
         "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, list(case.scales), anatomy)),
-        "links": {"refined": quote(case.source.name)}
+        "links": {"refined": quote(case.file)}
         | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
     }
 

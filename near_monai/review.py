@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.cases import file_of
 from near_monai.edits import Edit, find_edits, take_back
 from near_monai.errors import NearError, some
-from near_monai.files import BRIDGE_FOLDER
 from near_monai.io import LabelMap, read_label, write_label
+from near_monai.layout import BRIDGE_FOLDER, REVIEW_FOLDER
 from near_monai.records import DONE, RUN_FILE, Row
 from near_monai.storage import fingerprint, write_json
 
 logger = logging.getLogger("near_monai")
 
-REVIEW_FOLDER, REVIEW_FILE = "reviewed", "review.json"
+REVIEW_FILE = "review.json"
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ class ReviewedCase:
         return Path(self.row["input"])
 
     @property
+    def file(self) -> str:
+        """Its label maps in the folders of results."""
+        return file_of(self.row["name"], self.source)
+
+    @property
     def result(self) -> Path:
         """The refined label map."""
-        return self.folder / self.source.name
+        return self.folder / self.file
 
     @property
     def scales(self) -> dict[int | str, float]:
@@ -78,7 +84,7 @@ class ReviewedCase:
     @cached_property
     def edits(self) -> list[Edit]:
         """See :func:`near_monai.edits.find_edits`."""
-        path = self.folder / BRIDGE_FOLDER / self.source.name
+        path = self.folder / BRIDGE_FOLDER / self.file
         bridges: NDArray[np.uint8] | None = read_label(path).array if path.is_file() else None
         return find_edits(self.before.array, self.after.array, bridges, self.before.grid, self.scales)
 
@@ -177,8 +183,11 @@ def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()
         except NearError as error:  # nothing of it was chosen now: what an earlier call wrote of it stays
             logger.error("%s", error)
             failed.append(name)
-    files = {name: ReviewedCase(folder, rows[name]).result for name in kept}
-    states = [{"name": n, "file": f.name, "state": fingerprint(f, None), "rejected": kept[n]} for n, f in files.items()]
+    files = {name: ReviewedCase(folder, rows[name]).file for name in kept}
+    states = [
+        {"name": name, "file": file, "state": fingerprint(folder / file, None), "rejected": kept[name]}
+        for name, file in files.items()
+    ]
     others = [row for row in recorded if row["name"] not in rows]  # refined into this folder by another command
     write_json(folder / REVIEW_FOLDER / REVIEW_FILE, {"cases": states + others})
     if failed:
@@ -190,7 +199,7 @@ def _write_case(case: ReviewedCase, rejected: list[str]) -> None:
     """Write a case without the edits of these names."""
     chosen = [edit for edit in case.edits if edit.name in rejected] if rejected else []
     array = take_back(case.before.array, case.after.array, chosen)
-    write_label(case.folder / REVIEW_FOLDER / case.source.name, array, case.after)
+    write_label(case.folder / REVIEW_FOLDER / case.file, array, case.after)
 
 
 def _by_case(chosen: Iterable[str], rows: dict[str, Row]) -> dict[str, list[str]]:

@@ -105,8 +105,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder`` and its subfolders, see :data:`PART_AGE_S`."""
-    for part in [*folder.glob(f"{PART_PREFIX}*/"), *folder.glob(f"*/{PART_PREFIX}*/")]:
+    """Remove what killed processes left half-written in ``folder`` and below it, see :data:`PART_AGE_S`."""
+    for part in folder.rglob(f"{PART_PREFIX}*/"):
         try:
             if time.time() - part.stat().st_mtime > PART_AGE_S:
                 shutil.rmtree(part, ignore_errors=True)

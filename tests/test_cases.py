@@ -35,7 +35,7 @@ def test_case_name(file: str, name: str) -> None:
 
 def test_folder(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii.gz", "90.img.nii.gz", "c.nrrd", "d.mha", "._b.nii.gz", ".x.nii", "notes.txt", "sub/e.nii")
-    assert names(find_cases(tmp_path)) == ["90.img", "b", "c", "d"]
+    assert names(find_cases(tmp_path)) == ["90.img", "b", "c", "d", "sub/e"]
     assert find_cases(tmp_path)[1] == Case("b", tmp_path / "b.nii.gz", None)
 
 
@@ -182,3 +182,85 @@ def test_match_single_files_and_own_truth(tmp_path: Path) -> None:
     truth = tmp_path / "truthTr/a.nii.gz"
     assert match_cases(tmp_path / "pred", tmp_path) == [("a", tmp_path / "pred/a.nii.gz", truth)]
     assert match_cases(tmp_path, tmp_path) == [("a", tmp_path / "labelsTr/a.nii.gz", truth)]
+
+
+LAYOUTS = {
+    "patients": (["p1/seg.nii.gz", "p2/seg.nii.gz"], ["p1/seg", "p2/seg"]),
+    "TotalSegmentator": (
+        ["s0001/ct.nii.gz", "s0001/segmentations/aorta.nii.gz", "s0002/segmentations/aorta.nii.gz"],
+        ["s0001/segmentations/aorta", "s0002/segmentations/aorta"],
+    ),
+    "BIDS": (
+        ["sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_dseg.nii.gz", "sub-02/anat/sub-02_dseg.nii.gz"],
+        ["sub-01/anat/sub-01_dseg", "sub-02/anat/sub-02_dseg"],
+    ),
+    "test set": (["imagesTs/a_0000.nii.gz", "labelsTs/a.nii.gz"], ["a"]),
+    "both sets": (
+        ["imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "labelsTs/a.nii.gz", "top.nii.gz"],
+        ["labelsTr/a", "labelsTs/a"],
+    ),
+    "patients in a set": (["labelsTr/p1/seg.nii.gz", "labelsTr/p2/seg.nii.gz"], ["p1/seg", "p2/seg"]),
+    "hidden": ([".cache/a.nii.gz", "p1/.b.nii.gz", "p1/c.nii.gz"], ["p1/c"]),
+    "a run inside": (["a.nii.gz", "out/a.nii.gz", "out/run.json", "out/bridges/a.nii.gz"], ["a"]),
+    "a run": (
+        ["run.json", "p1/a.nii.gz", "bridges/p1/a.nii.gz", "probability/p1/a.nii.gz", "reviewed/a.nii"],
+        ["p1/a"],
+    ),
+    "fused inside": (["a.nii.gz", "both/a.nii.gz", "both/fuse.json"], ["a"]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path: Path, layout: str) -> None:
+    files, expected = LAYOUTS[layout]
+    touch(tmp_path, *files)
+    assert names(find_cases(tmp_path)) == expected
+
+
+def test_truth_of_a_case_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, "labelsTr/p1/a.nii.gz", "truthTr/p1/a.nii.gz", "labelsTr/p2/a.nii.gz")
+    assert [case.truth for case in find_cases(tmp_path)] == [tmp_path / "truthTr/p1/a.nii.gz", None]
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "store/a.nii.gz", "data/b.nii.gz")
+    (tmp_path / "data" / "p1").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "again").symlink_to(tmp_path / "data")
+    assert names(find_cases(tmp_path / "data")) == ["b", "p1/a"]
+
+
+def test_results_keep_folder_and_suffix() -> None:
+    assert Case("p1/a.b", Path("x/p1/a.b.NII.gz")).file == "p1/a.b.NII.gz"
+
+
+def test_lists_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/seg.nii.gz", "p2/seg.nii.gz")
+    describe(tmp_path / "dataset.json", {"training": [{"label": f"./{p}/seg.nii.gz"} for p in ("p1", "p2")]})
+    assert names(find_cases(tmp_path)) == ["p1/seg", "p2/seg"]
+
+
+def test_descriptions_as_other_programs_write_them(tmp_path: Path) -> None:
+    """A mark of byte order, numbers as text, lists of one."""
+    touch(tmp_path, "labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
+    text = json.dumps({"file_ending": ".nii.gz", "numTraining": "2"})
+    (tmp_path / "dataset.json").write_text(text, encoding="utf-8-sig")
+    assert names(find_cases(tmp_path)) == ["a", "b"]
+    entries = [{"label": ["labelsTr/a.nii.gz"], "truth": ["labelsTr/b.nii.gz"]}]
+    describe(tmp_path / "dataset.json", {"training": entries})
+    assert find_cases(tmp_path) == [Case("a", tmp_path / "labelsTr/a.nii.gz", tmp_path / "labelsTr/b.nii.gz")]
+    describe(tmp_path / "dataset.json", {"training": [{"label": ["labelsTr/a.nii.gz", "labelsTr/b.nii.gz"]}]})
+    with pytest.raises(NearError, match="expected a mapping with the path of a label"):
+        find_cases(tmp_path)
+
+
+def test_match_whatever_spells_the_accents_and_whoever_wrote_the_file(tmp_path: Path) -> None:
+    touch(tmp_path, "pred/arte\u0301re.nii.gz", "pred/b.seg.nrrd", "pred/p/c.nii.gz")
+    touch(tmp_path, "truth/art\u00e9re.nii.gz", "truth/b.nii.gz", "truth/p/c.seg.nrrd")
+    found = match_cases(tmp_path / "pred", tmp_path / "truth")
+    assert [pred.name for _, pred, _ in found] == ["arte\u0301re.nii.gz", "b.seg.nrrd", "c.nii.gz"]
+
+
+def test_match_that_is_not_clear_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "pred/\u00fc.nii.gz", "pred/u\u0308.seg.nrrd", "truth/\u00fc.seg.nrrd", "truth/u\u0308.nii")
+    with pytest.raises(NearError, match=r"could be .*keep one of them"):
+        match_cases(tmp_path / "pred", tmp_path / "truth")

@@ -108,9 +108,7 @@ def test_one_grid_to_a_tenth_of_a_voxel(shift: float, same: bool) -> None:
     if same:
         check_same_grid(found, expected)
     else:
-        with pytest.raises(
-            NearError, match=rf"b.nii: up to {shift:.3g} mm \({2 * shift:.3g} voxels\) apart"
-        ):
+        with pytest.raises(NearError, match=rf"b.nii: up to {shift:.3g} mm \({2 * shift:.3g} voxels\) apart"):
             check_same_grid(found, expected)
     with pytest.raises(NearError, match=r"shape \(4, 5, 7\); expected \(4, 5, 6\)"):
         check_same_grid(Placed((4, 5, 7), affine, "a.nii"), expected)

@@ -16,7 +16,7 @@ ROWS = (
     "components distance space windows cleaning",
     "anatomy phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
-    "storage textheaders niftiheaders io cases colours records exchange",
+    "storage textheaders niftiheaders io layout walk cases colours records exchange",
     "transforms",
     "sampling",
     "compact datasets sources heart_sources",

@@ -1,0 +1,10 @@
+"""What a run writes, by name: whoever looks for label maps leaves it out."""
+
+from __future__ import annotations
+
+CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER = "codes", "probability", "bridges", "reviewed"
+REPLACED_FOLDER = "replaced"
+RUN_FILE, FUSE_FILE = "run.json", "fuse.json"
+#: Folders in that of a run, and files that say that a folder is one of ours.
+RESULT_FOLDERS = (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER, REPLACED_FOLDER)
+RESULT_FILES = (RUN_FILE, FUSE_FILE)
