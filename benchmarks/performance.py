@@ -40,7 +40,7 @@ from near_monai.io import read_label, write_label
 from near_monai.refinement import MARGIN_MM
 from near_monai.repair import repair
 from near_monai.resources import bundle_dir
-from near_monai.sources import training_cases
+from near_monai.sources import phantom_cases
 from near_monai.storage import claim_empty, write_json, write_text
 from near_monai.transforms import choose_label, mask_of
 from near_monai.weights import load_network
@@ -162,7 +162,7 @@ def _training() -> dict[str, float]:
     """CPU seconds of our training per case and epoch, and the share of the loader."""
     network, space = load_network()
     network.train()
-    cases = training_cases("", "auto", 4, 0, space)
+    cases = phantom_cases(4, 0, space)
     dataset = PointDataset(cases, space, length=16)
     optimizer = torch.optim.AdamW(network.parameters())
 

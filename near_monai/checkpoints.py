@@ -1,5 +1,8 @@
 """What a training run leaves behind: the best weights, the latest state, the configuration; and how it goes on.
 
+A run is resumed by a step of its configuration, not by the start of its engine: a client of federated learning starts
+the engine again and again, each time from weights that it was given.
+
 The folder of a run holds ``config.json`` (the configuration in force), ``latest.pt`` (all that is needed to go on:
 network, optimiser, schedule, epoch, best figure) and ``best.pt`` (a flat state dict, for ``--weights``). MONAI's
 ``CheckpointSaver`` writes in place; here each file is written beside its target and renamed, so that a job killed at
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,7 @@ logger = logging.getLogger("near_monai")
 
 
 class Checkpoints:
-    """Saves the latest state after every epoch and the best weights after every validation; resumes a stopped run.
+    """Saves the latest state after every epoch and the best weights after every validation.
 
     Args:
         folder: folder of the run.
@@ -37,6 +41,7 @@ class Checkpoints:
         optimizer: its optimiser.
         scheduler: its learning-rate schedule.
         evaluator: validation engine; its key metric decides what is best.
+        best_name: file of the best weights.
     """
 
     def __init__(
@@ -46,25 +51,33 @@ class Checkpoints:
         optimizer: Optimizer,
         scheduler: LRScheduler,
         evaluator: Engine,
+        best_name: str = "best.pt",
     ) -> None:
         self.folder = Path(folder)
+        self.best_name = best_name
         self.network = getattr(network, "module", network)
         self.parts: dict[str, Any] = {"network": self.network, "optimizer": optimizer, "scheduler": scheduler}
         self.evaluator = evaluator
         self.best = -math.inf
         self.validated = 0
+        self.resuming = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handlers that validate and step the schedule."""
-        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.STARTED, self._restore)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._validate_last)
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare)
 
-    def _resume(self, engine: Engine) -> None:
-        latest = self.folder / "latest.pt"
-        if not latest.is_file():
+    def resume(self) -> None:
+        """Have the next start of the trainer go on where the run in this folder was stopped, if there is one."""
+        self.resuming = (self.folder / "latest.pt").is_file()
+
+    def _restore(self, engine: Engine) -> None:
+        """What :meth:`resume` asked for: here, because the trainer makes its gradient scaler anew at every start."""
+        if not self.resuming:
             return
+        self.resuming, latest = False, self.folder / "latest.pt"
         try:
             state = torch.load(latest, map_location="cpu", weights_only=True)
             for name, part in self._parts(engine).items():
@@ -93,7 +106,7 @@ class Checkpoints:
         figure = key_metric(engine)
         if figure > self.best:
             self.best = float(figure)
-            self._write("best.pt", self.network.state_dict())
+            self._write(self.best_name, self.network.state_dict())
 
     def _validate_last(self, engine: Engine) -> None:
         """The last epoch counts, whatever the interval of validations is."""
@@ -119,8 +132,15 @@ def start_from(network: nn.Module, weights: str) -> None:
         load_state(network, find_weights(weights))
 
 
-def load_best(folder: str | Path, network: nn.Module) -> None:
+def resume(handlers: Iterable[object]) -> None:
+    """Have a trainer with these ``handlers`` go on where its run was stopped, see :meth:`Checkpoints.resume`."""
+    for handler in handlers:
+        if isinstance(handler, Checkpoints):
+            handler.resume()
+
+
+def load_best(folder: str | Path, network: nn.Module, name: str = "best.pt") -> None:
     """Put the best weights of a run into ``network`` (they stay as they are if nothing was validated)."""
-    best = Path(folder) / "best.pt"
+    best = Path(folder) / name
     if best.is_file():
         load_state(network, best)

@@ -24,6 +24,8 @@ from near_monai.storage import replacing
 SIDE = 8
 #: The truncation distance as a byte: steps are 0.024 mm for 3 mm.
 FULL = 127
+#: Interpolation moves a distance by less than this share.
+ROUNDING = 1e-5
 READ_ERRORS = (OSError, KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 #: What stands for a block that is all outside, or all inside.
 OUTSIDE, INSIDE = -1, -2
@@ -49,9 +51,9 @@ class CompactField:
 
     @classmethod
     def of(cls, distance: torch.Tensor, truncate: float, spacing: float) -> CompactField:
-        """Pack ``distance`` ``(C, D, H, W)``; voxels within half a ``spacing`` of a surface are at it."""
+        """Pack ``distance`` ``(C, D, H, W)`` of a grid of isotropic ``spacing``; see :func:`at_surface`."""
         field = distance.float().numpy()
-        surface = np.argwhere(np.abs(field) < spacing / 2).astype(np.int16)
+        surface = np.argwhere(np.stack([at_surface(channel, spacing) for channel in field])).astype(np.int16)
         wide = [(0, 0), *((0, -n % SIDE) for n in field.shape[1:])]
         packed = np.rint(np.pad(field, wide, constant_values=truncate) * (FULL / truncate)).astype(np.int8)
         c, d, h, w = (n // side for n, side in zip(packed.shape, (1, SIDE, SIDE, SIDE), strict=True))
@@ -105,6 +107,19 @@ class CompactField:
             raise NearError(f"{path}: missing or damaged; delete it, training makes it anew") from error
         a, b, c = shape.tolist()
         return cls((a, b, c), float(truncate), *arrays)
+
+
+def at_surface(field: NDArray[np.floating], spacing: float) -> NDArray[np.bool_]:
+    """Voxels at the surface of a signed distance ``(D, H, W)``, which has one where it is negative here and not there.
+
+    These are the voxels within half a ``spacing`` of it, the half included: where the working grid is the grid of a
+    mask, every centre lies exactly so far off. If there are none (a field that jumps), those that are nearest to it.
+    """
+    inside = field < 0
+    if inside.all() or not inside.any():
+        return np.zeros(field.shape, bool)
+    away = np.abs(field)
+    return np.asarray(away <= max(spacing / 2, away.min()) * (1 + ROUNDING))
 
 
 #: A field, or the file that holds it; the shape and the 4 x 4 world affine of its grid.

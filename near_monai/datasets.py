@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +19,12 @@ from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
 from near_monai.corruption_surface import smooth_noise
 from near_monai.distance import signed_distance
+from near_monai.errors import NearError
 from near_monai.sampling import band_share, draw_points
 from near_monai.space import WorkingSpace
 
+#: What a training case can be made of: a `label` (path, or image in memory), and a `name` if no path gives it.
+Item = Mapping[Any, Any]
 #: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
 _read = lru_cache(maxsize=128)(CompactField.load)
 
@@ -85,7 +88,8 @@ class PointDataset(Dataset, Randomizable):
     An item depends on (seed, epoch, index) alone, so any number of workers draws the same samples.
 
     Args:
-        data: prepared cases.
+        data: prepared cases, or items that ``shapes`` makes them of: a client such as MONAI Label hands over a list of
+            mappings with the path of a `label`.
         space: the working space; the cases' grids have its spacing.
         length: items per epoch; one per case if ``None``.
         points: points per item.
@@ -97,11 +101,15 @@ class PointDataset(Dataset, Randomizable):
         texture_mm: the wall of a shape is roughened by up to this standard deviation before anything else. It belongs
             to the target: real labels are never as smooth as generated ones, and their texture is not noise.
         seed: seed of everything random.
+        shapes: see :mod:`near_monai.shapes`.
+
+    Raises:
+        NearError: there is no case, or none of the items can be used.
     """
 
     def __init__(
         self,
-        data: Sequence[TrainingCase],
+        data: Sequence[TrainingCase] | Sequence[Item],
         space: WorkingSpace,
         length: int | None = None,
         points: int = 4096,
@@ -112,10 +120,15 @@ class PointDataset(Dataset, Randomizable):
         clean_share: float = 0.1,
         texture_mm: float = 0.12,
         seed: int = 0,
+        shapes: Callable[[Sequence[Item]], list[TrainingCase]] | None = None,
     ) -> None:
-        super().__init__(data)
+        items = [item for item in data if isinstance(item, Mapping)]
+        cases = [case for case in data if isinstance(case, TrainingCase)]
+        super().__init__([*cases, *shapes(items)] if items and shapes else cases)
+        if not self.data:
+            raise NearError("nothing to train on: the list of training items is empty")
         self.space = space
-        self.length = length or len(data)
+        self.length = length or len(self.data)
         self.points = points
         self.band_mm = band_mm
         self.curriculum = curriculum

@@ -13,21 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, Structure, table_of
+from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.boxes import crop_box
-from near_monai.cases import Case, find_cases
 from near_monai.compact import CompactField, stored
-from near_monai.coords import Grid, sample_axes
+from near_monai.coords import Grid
 from near_monai.corruption import CorruptLabel
 from near_monai.datasets import Channel, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.heart import label_map, structure_fields, whole_heart
-from near_monai.io import read_label
 from near_monai.phantoms import Phantom
-from near_monai.sources import MARGIN_MM, label_cases, pair_item, write_set
+from near_monai.shapes import MARGIN_MM, MapShapes, OrganShapes, heart_case
+from near_monai.sources import own_cases, pair_item, write_set
 from near_monai.space import WorkingSpace
-from near_monai.storage import digest, fingerprint
+from near_monai.storage import digest
 from near_monai.version import __version__
 
 #: False islands lie within this many mm of a structure, times its scale.
@@ -50,7 +49,7 @@ def structure_cases(
         space: the working space, in mm of a structure of scale 1.
         weights: the structures that the table refines with these weights.
         anatomy: the table.
-        cache: see :func:`near_monai.sources.label_cases`.
+        cache: see :class:`near_monai.shapes.LabelShapes`.
     """
 
     @lru_cache(maxsize=1)  # the structures of one scale of a heart come one after the other
@@ -98,7 +97,7 @@ def heart_cases(
         seed: seed of the set; heart ``n`` depends on (seed, n) alone.
         space: the working space.
         anatomy: the table.
-        cache: see :func:`near_monai.sources.label_cases`.
+        cache: see :class:`near_monai.shapes.LabelShapes`.
     """
 
     def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
@@ -113,94 +112,38 @@ def heart_cases(
     for number in range(count):
         name = f"heart_{seed}_{number:04d}"
         field, shape, affine = stored(cache, name, state, partial(make, number))
-        cases.append(_heart_case(name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
+        cases.append(heart_case(name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
     return cases
-
-
-def map_cases(
-    source: str | Path, space: WorkingSpace, anatomy: Anatomy = HEART, cache: str | Path | None = None
-) -> list[TrainingCase]:
-    """Label maps of several structures, one channel each; arguments and errors as for :func:`heart_training_cases`."""
-
-    def make(case: Case) -> tuple[CompactField, NDArray[np.floating]]:
-        file = read_label(case.label)
-        known = anatomy.knows(file.array)
-        if not known.any():
-            raise NearError(f"{case.label}: no class of the anatomy table is in it; expected a fused label map")
-        box = crop_box(known, file.grid.spacing, MARGIN_MM)
-        array, native = file.array[box.slices()], box.grid(file.grid)
-        fields = [signed_distance(array == s.index, native.spacing, space.truncate) for s in anatomy.structures]
-        grid = native.isotropic(space.spacing)
-        distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0]
-        return CompactField.of(distance, space.truncate, space.spacing), grid.affine_from(file.affine, file.grid)
-
-    settings = [[s.index for s in anatomy.structures], *astuple(space)]
-    cases = []
-    for case in find_cases(source):
-        field, shape, affine = stored(cache, case.name, fingerprint(case.label, settings), partial(make, case))
-        cases.append(_heart_case(case.name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
-    return cases
-
-
-def _heart_case(
-    name: str, field: CompactField | Path, grid: Grid, affine: NDArray[np.floating], anatomy: Anatomy
-) -> TrainingCase:
-    order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
-    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
-    return TrainingCase(name, field, grid, np.asarray(affine, np.float64), channels, tuple(order))
 
 
 def heart_training_cases(
-    dataset_dir: str,
-    hearts: int,
-    seed: int,
-    space: WorkingSpace,
-    anatomy: Anatomy = HEART,
-    cache: str | None = None,
+    dataset_dir: str, shapes: MapShapes, hearts: int, seed: int, cache: str | None = None
 ) -> list[TrainingCase]:
-    """The user's fused label maps (if ``dataset_dir`` is not empty) and ``hearts`` generated ones, kept in ``cache``.
+    """The user's fused label maps (if ``dataset_dir`` is not empty), by ``shapes``, and ``hearts`` generated ones.
 
     Raises:
-        NearError: there are neither, or a label map cannot be used.
+        NearError: there are neither, or no label map can be used.
     """
-    own = map_cases(dataset_dir, space, anatomy, cache) if dataset_dir else []
-    return _some(own + heart_cases(hearts, seed, space, anatomy, cache))
+    return _some(own_cases(dataset_dir, shapes) + heart_cases(hearts, seed, shapes.space, shapes.anatomy, cache))
 
 
 def organ_training_cases(
-    dataset_dir: str,
-    label: int | str,
-    hearts: int,
-    seed: int,
-    space: WorkingSpace,
-    weights: str,
-    cache: str | None = None,
-    table: str = "",
+    dataset_dir: str, shapes: OrganShapes, hearts: int, seed: int, weights: str, cache: str | None = None
 ) -> list[TrainingCase]:
-    """Class ``label`` of the user's maps (if ``dataset_dir`` is not empty), structures of ``hearts`` generated ones.
+    """A class of the user's maps (if ``dataset_dir`` is not empty), and structures of ``hearts`` generated ones.
 
     Args:
         dataset_dir: see :func:`near_monai.cases.find_cases`.
-        label: class of the anatomy table.
+        shapes: makes training cases of the user's maps.
         hearts: number of generated hearts.
         seed: theirs.
-        space: working space of the network.
         weights: only structures that the heart's table refines with these.
-        cache: see :func:`near_monai.sources.label_cases`.
-        table: file of the anatomy table of the maps; empty for the heart's.
+        cache: see :class:`near_monai.shapes.LabelShapes`.
 
     Raises:
-        NearError: there are neither, the table does not have the class, or a label cannot be used.
+        NearError: there are neither, the table does not have the class, or no label can be used.
     """
-    own: list[TrainingCase] = []
-    if dataset_dir:
-        anatomy = table_of(table)
-        structure = anatomy.by_index(label) if isinstance(label, int) else None
-        if structure is None:
-            known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
-            raise NearError(f"label {label!r}: say with --label which class to train on; the table has {known}")
-        own = label_cases(dataset_dir, label, space, structure.scale, structure.tubular, cache)
-    return _some(own + structure_cases(hearts, seed, space, weights, cache=cache))
+    return _some(own_cases(dataset_dir, shapes) + structure_cases(hearts, seed, shapes.space, weights, cache=cache))
 
 
 def _some(cases: list[TrainingCase]) -> list[TrainingCase]:

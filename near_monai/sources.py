@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -15,29 +15,27 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
-from near_monai.cases import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, Case, find_cases
+from near_monai.cases import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
 from near_monai.compact import CompactField, stored
 from near_monai.coords import Grid
 from near_monai.coronary import coronary_tree
 from near_monai.corruption import CorruptLabel
-from near_monai.datasets import Channel, TrainingCase
+from near_monai.datasets import Item, TrainingCase
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, write_label
+from near_monai.shapes import MARGIN_MM, LabelShapes
 from near_monai.space import WorkingSpace
-from near_monai.storage import claim_empty, digest, fingerprint, write_json
-from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
+from near_monai.storage import claim_empty, digest, write_json
 from near_monai.version import __version__
 
 #: Noisy and true label map and their grid.
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
-#: mm of background kept around a shape.
-MARGIN_MM = 8.0
 
 
 def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path | None = None) -> list[TrainingCase]:
     """``count`` coronary trees with exact signed distances; tree ``n`` depends on (seed, n) alone.
 
-    ``cache`` is as for :func:`label_cases`.
+    ``cache`` is as for :class:`near_monai.shapes.LabelShapes`.
     """
 
     def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
@@ -55,66 +53,34 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path 
     return cases
 
 
-def label_cases(
-    source: str | Path,
-    label: int | str,
-    space: WorkingSpace,
-    scale: float = 1.0,
-    tubular: bool = True,
-    cache: str | Path | None = None,
-) -> list[TrainingCase]:
-    """The label maps of ``source`` (see :func:`near_monai.cases.find_cases`) as training shapes.
-
-    Args:
-        source: the label maps.
-        label: class, see :func:`near_monai.transforms.choose_label`.
-        space: the working space.
-        scale: the shapes are made so many times smaller.
-        tubular: they are vessels.
-        cache: folder in which their distances are kept, so that memory does not grow with their number and the next run
-            starts at once; ``None`` to keep them in memory.
-
-    Raises:
-        NearError: nothing usable in ``source``; the message names the file.
-    """
-    steps = (
-        ReadLabeld("label"),
-        PickLabeld("label", label),
-        Shrinkd("label", scale),
-        CropToLabeld("label", MARGIN_MM),
-        SignedDistanced("label", space.truncate),
-        WorkingGridd("label", space.spacing),
-    )
-
-    def make(case: Case) -> tuple[CompactField, NDArray[np.floating]]:
-        item: dict[Hashable, Any] = {"label": case.label}
-        for step in steps:  # MONAI's Compose would hide the one line that says what is wrong
-            item = step(item)
-        distance = item["label"]
-        return CompactField.of(distance.as_tensor(), space.truncate, space.spacing), distance.affine.numpy()
-
-    settings = [label, scale, *astuple(space)]
-    cases = []
-    for case in find_cases(source):
-        field, shape, affine = stored(cache, case.name, fingerprint(case.label, settings), partial(make, case))
-        grid = Grid.of(shape, (space.spacing,) * 3)
-        cases.append(TrainingCase(case.name, field, grid, affine, (Channel(tubular),)))
-    return cases
-
-
 def training_cases(
-    dataset_dir: str, label: int | str, phantoms: int, seed: int, space: WorkingSpace, cache: str | None = None
+    dataset_dir: str, shapes: LabelShapes, phantoms: int, seed: int, cache: str | None = None
 ) -> list[TrainingCase]:
-    """The user's labels (if ``dataset_dir`` is not empty) and ``phantoms`` generated trees, kept in ``cache``.
+    """The user's labels (if ``dataset_dir`` is not empty), by ``shapes``, and ``phantoms`` generated trees.
+
+    ``cache`` is as for :class:`near_monai.shapes.LabelShapes`.
 
     Raises:
-        NearError: there are neither, or a label cannot be used.
+        NearError: there are neither, or no label can be used.
     """
-    own = label_cases(dataset_dir, label, space, cache=cache) if dataset_dir else []
-    cases = own + phantom_cases(phantoms, seed, space, cache)
+    cases = own_cases(dataset_dir, shapes) + phantom_cases(phantoms, seed, shapes.space, cache)
     if not cases:
         raise NearError("nothing to train on: give --dataset_dir, or phantoms above 0")
     return cases
+
+
+def own_cases(dataset_dir: str, shapes: Callable[[Iterable[Item]], list[TrainingCase]]) -> list[TrainingCase]:
+    """The label maps of ``dataset_dir`` (see :func:`near_monai.cases.find_cases`) as ``shapes`` makes them, if given.
+
+    Raises:
+        NearError: there are none, or none can be used.
+    """
+    return shapes(_items(dataset_dir)) if dataset_dir else []
+
+
+def _items(dataset_dir: str) -> Iterator[Item]:
+    for case in find_cases(dataset_dir):
+        yield {"label": str(case.label), "name": case.name}
 
 
 def phantom_pair(

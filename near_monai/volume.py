@@ -21,8 +21,9 @@ from near_monai.inference import decode_all, encode
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
 
-#: Thresholds looked for. Lower ones would only follow the calibre errors of the few hearts that are looked at.
-RANGE = (0.5, 0.95)
+#: Thresholds looked for go no higher: they would only follow the calibre errors of the few hearts that are looked at.
+#: They go no lower than that of the table: nothing is to become thicker.
+HIGHEST = 0.95
 #: Lower probabilities are not kept in memory: no threshold is among them.
 LEAST = 0.05
 
@@ -32,21 +33,37 @@ def keep_volume(
     space: WorkingSpace,
     items: Sequence[dict[str, Any]],
     split: Transform,
-    save_as: str | Path | None = None,
-) -> list[float]:
-    """Shift the last bias of every head so that its volume over all ``items`` is the true one, if it was larger.
-
-    The volume is that at the structure's threshold in the table.
+    save_as: str | Path,
+) -> None:
+    """Calibrate a trained network, see :func:`volume_thresholds` and :func:`shift_to`, and write its weights.
 
     Args:
-        network: trained network of several structures; changed.
+        network: weights as training left them, never those of an earlier call; changed.
+        space: the working space that it was trained in.
+        items: see :func:`volume_thresholds`.
+        split: see :func:`volume_thresholds`.
+        save_as: file for the changed weights.
+
+    Raises:
+        NearError: it cannot be written.
+    """
+    shift_to(network, volume_thresholds(network, space, items, split))
+    write_state(Path(save_as), network.state_dict())
+
+
+def volume_thresholds(
+    network: NearNetwork, space: WorkingSpace, items: Sequence[dict[str, Any]], split: Transform
+) -> list[float]:
+    """The threshold of every structure at which its volume over all ``items`` is the true one.
+
+    Args:
+        network: trained network of several structures.
         space: the working space that it was trained in.
         items: noisy `image` and true `label` ``(1, X, Y, Z)``, as of :func:`near_monai.heart_sources.heart_items`.
         split: transform of an item to one mask per structure.
-        save_as: file for the changed weights.
 
     Returns:
-        The thresholds that kept the volume.
+        One threshold per structure, from that of the table (where the volume is not too large) to :data:`HIGHEST`.
     """
     network.eval()
     found: list[list[np.ndarray]] = [[] for _ in range(network.field.heads)]
@@ -60,13 +77,21 @@ def keep_volume(
         for channel, own in enumerate(probability):
             found[channel].append(own[own > LEAST])
     thresholds = []
-    for own, count in zip((np.sort(np.concatenate(parts))[::-1] for parts in found), true.astype(int), strict=True):
-        at = float(own[min(count, len(own)) - 1]) if count and len(own) else 0.5
-        thresholds.append(float(np.clip(at, *RANGE)))
-    with torch.no_grad():
-        bias = network.field.mlp.last.bias
-        wanted = torch.tensor([structure.threshold for structure in HEART.structures])
-        bias.add_((torch.logit(wanted) - torch.logit(torch.tensor(thresholds))).to(bias))
-    if save_as is not None:
-        write_state(Path(save_as), network.state_dict())
+    for structure, parts, count in zip(HEART.structures, found, true.astype(int), strict=True):
+        own = np.sort(np.concatenate(parts))[::-1]
+        at = float(own[min(count, len(own)) - 1]) if count and len(own) else structure.threshold
+        thresholds.append(float(np.clip(at, structure.threshold, HIGHEST)))
     return thresholds
+
+
+def shift_to(network: NearNetwork, thresholds: Sequence[float]) -> None:
+    """Move the last bias of every head, so that the table's threshold does from now on what one of ``thresholds`` did.
+
+    Args:
+        network: network of the structures of the table; changed.
+        thresholds: one per structure.
+    """
+    bias = network.field.mlp.last.bias
+    wanted = torch.tensor([structure.threshold for structure in HEART.structures])
+    with torch.no_grad():
+        bias.add_((torch.logit(wanted) - torch.logit(torch.tensor(thresholds))).to(bias))

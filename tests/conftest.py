@@ -1,6 +1,8 @@
 """What several test files need: a small noisy vessel, and the folder of real label maps."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,17 @@ def noisy_vessel(vessel_grid: Grid) -> NDArray[np.bool_]:
     rough[:6] = rough[-6:] = False
     rough[30:32, 40:42, 35:37] = True
     return np.asarray(rough)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the package says, whatever the configuration of a bundle made of its logger."""
+    logger = logging.getLogger("near_monai")
+    before = logger.propagate
+    logger.propagate = True
+    caplog.set_level(logging.INFO, "near_monai")
+    yield caplog
+    logger.propagate = before
 
 
 @pytest.fixture(scope="session")

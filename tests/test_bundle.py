@@ -27,6 +27,7 @@ from near_monai.coords import Grid
 from near_monai.errors import NearError, known_error
 from near_monai.heart_sources import organ_training_cases
 from near_monai.resources import bundle_dir
+from near_monai.shapes import OrganShapes
 from near_monai.space import WorkingSpace
 from near_monai.tolerance import TolerantDataset
 from near_monai.training import run_training
@@ -308,6 +309,9 @@ def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Pa
     output = tmp_path / "run"
     run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))
     network, space = load_network(output / "best.pt")
+    run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))  # finished: changes nothing
+    again = load_network(output / "best.pt")[0].state_dict()
+    torch.testing.assert_close(again, network.state_dict(), rtol=0, atol=0)
     assert network.field.heads == (10 if name == "heart" else 1)
     assert space.spacing == (0.8 if name == "heart" else 0.5)
 
@@ -324,11 +328,12 @@ def test_another_organ_has_a_table_of_its_own(tmp_path: Path) -> None:
     table = tmp_path / "liver.yaml"
     table.write_text("- {index: 77, name: liver, components: 1, rank: 1, scale: 5}\n")
     space = WorkingSpace()
-    (case,) = organ_training_cases(str(tmp_path / "own.nii.gz"), 77, 0, 0, space, "organs.pt", table=str(table))
+    shapes = OrganShapes(77, space, table=str(table))
+    (case,) = organ_training_cases(str(tmp_path / "own.nii.gz"), shapes, 0, 0, "organs.pt")
     extent = np.multiply(case.grid.shape, case.grid.spacing) - 2 * space.margin
     assert extent[0] == pytest.approx(60 / 5, abs=2), "seen as if it were five times smaller"
     with pytest.raises(NearError, match="the table has 77 liver"):
-        organ_training_cases(str(tmp_path), 9, 0, 0, space, "organs.pt", table=str(table))
+        organ_training_cases(str(tmp_path), OrganShapes(9, space, table=str(table)), 0, 0, "organs.pt")
 
 
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from near_monai.anatomy import CORONARY
-from near_monai.compact import FULL, CompactField, stored
+from near_monai.compact import FULL, ROUNDING, CompactField, at_surface, stored
+from near_monai.coords import Grid, sample_axes
 from near_monai.coronary import coronary_tree
+from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.storage import fingerprint
 
@@ -32,7 +36,7 @@ def test_what_comes_back_is_what_went_in(distance: torch.Tensor) -> None:
     assert {-1, -2} < set(field.index.ravel().tolist())  # blocks of one value are not stored
     vessel = field.index[0] >= 0
     assert vessel.mean() < 0.25
-    near = np.argwhere(distance.abs().numpy() < SPACING / 2)
+    near = np.argwhere(distance.abs().numpy() <= SPACING / 2 * (1 + ROUNDING))
     np.testing.assert_array_equal(field.surface, near)
 
 
@@ -71,3 +75,33 @@ def test_field_is_made_once_per_state_of_the_file(distance: torch.Tensor, tmp_pa
     first.write_bytes(first.read_bytes()[:500])
     with pytest.raises(NearError, match="delete it"):
         CompactField.load(first)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(
+    st.tuples(*(st.floats(-0.5, 0.5),) * 3),
+    st.tuples(*(st.sampled_from((0.2, 0.25, 0.5, 0.7, 1.0, 3.0)),) * 3),
+    st.integers(0, 9),
+)
+def test_a_mask_has_a_surface_whatever_its_grid_and_phase(
+    phase: tuple[float, float, float], spacing: tuple[float, float, float], seed: int
+) -> None:
+    """Where some voxels of the working grid are inside and others not, some are at the surface, close to it."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((16, 14, 12), bool)
+    mask[tuple(slice(a, a + n) for a, n in zip(rng.integers(2, 7, 3), rng.integers(1, 6, 3), strict=True))] = True
+    native = Grid(mask.shape, spacing)
+    target = Grid.of((30, 30, 30), (SPACING,) * 3, np.multiply(phase, SPACING))
+    field = sample_axes(torch.as_tensor(signed_distance(mask, spacing))[None, None], target.axes_in(native))[
+        0, 0
+    ].numpy()
+    found = at_surface(field, SPACING)
+    assert found.any() == ((field < 0).any() and (field >= 0).any())
+    away = np.abs(field)
+    if found.any():
+        assert found[away <= SPACING / 2].all() and away[found].max() <= max(SPACING / 2, away.min()) * 1.001
+
+
+def test_full_and_empty_fields_have_no_surface() -> None:
+    for value in (-1.0, 0.0, 0.1, 3.0):
+        assert not at_surface(np.full((4, 4, 4), value), SPACING).any()

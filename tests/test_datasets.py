@@ -16,7 +16,8 @@ from near_monai.coords import Grid, sample
 from near_monai.datasets import PointDataset, TrainingCase
 from near_monai.errors import NearError
 from near_monai.heart_sources import heart_cases, structure_cases
-from near_monai.sources import evaluation_items, label_cases, phantom_cases, phantom_pair, training_cases
+from near_monai.shapes import LabelShapes, MapShapes, OrganShapes
+from near_monai.sources import evaluation_items, phantom_cases, phantom_pair, training_cases
 from near_monai.space import WorkingSpace
 
 SPACE = WorkingSpace()
@@ -86,12 +87,13 @@ def test_labels_become_cases_and_phantoms_fill_up(
 ) -> None:
     path = tmp_path / "v.nii.gz"
     nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8) * CORONARY, np.diag([*vessel_grid.spacing, 1.0])), path)
-    (case,) = label_cases(path, "auto", SPACE)
+    shapes = LabelShapes("auto", SPACE)
+    (case,) = shapes([{"label": path}])
     volume = (case.field.dense() < 0).sum().item() * SPACE.spacing**3
     assert volume == pytest.approx(noisy_vessel.sum() * vessel_grid.voxel_volume, rel=0.1)
-    assert [c.name for c in training_cases(str(path), "auto", 1, 3, SPACE)] == ["v", "phantom_3_0000"]
+    assert [c.name for c in training_cases(str(path), shapes, 1, 3)] == ["v", "phantom_3_0000"]
     with pytest.raises(NearError, match="nothing to train on"):
-        training_cases("", "auto", 0, 0, SPACE)
+        training_cases("", shapes, 0, 0)
     with pytest.raises(NearError, match="no case has a truth"):
         evaluation_items(str(path), 0, 0, 0.0)
 
@@ -132,3 +134,53 @@ def test_phantom_pair_is_reproducible_and_noisy() -> None:
     noisy, truth, grid = one
     assert grid.spacing == spacing
     assert 0.5 < 2 * (noisy & truth).sum() / (noisy.sum() + truth.sum()) < 0.95
+
+
+def saved(path: Path, array: NDArray[Any], spacing: tuple[float, float, float] = (0.5, 0.5, 0.5)) -> Path:
+    nib.save(nib.Nifti1Image(array.astype(np.uint8), np.diag([*spacing, 1.0])), path)
+    return path
+
+
+@pytest.mark.parametrize("make", [LabelShapes, lambda label, space: MapShapes(space)], ids=["one class", "all"])
+@pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (0.25, 0.5, 1.0), (0.4, 0.4, 3.0)], ids=str)
+def test_windows_of_masks_whose_walls_lie_between_working_voxels(
+    make: Callable[..., LabelShapes | MapShapes], spacing: tuple[float, float, float], tmp_path: Path
+) -> None:
+    """With voxels of the working grid's size every centre lies exactly half a step from the wall."""
+    array = np.zeros((30, 24, 20))
+    array[8:22, 9:14, 9:12] = CORONARY
+    items = [{"label": saved(tmp_path / "a.nii.gz", array, spacing)}]
+    data = PointDataset(items, SPACE, length=6, points=50, window=24, shapes=make(CORONARY, SPACE))
+    for index in range(6):
+        image = data[index]["image"]
+        assert image.min() < 0.5 < image.max()
+
+
+def test_organs_train_on_voxels_of_their_scale(tmp_path: Path) -> None:
+    array = np.zeros((30, 24, 20))
+    array[8:22, 9:16, 6:13] = 6  # an aorta, scale 2: voxels of 1 mm are seen as 0.5 mm
+    items = [{"label": saved(tmp_path / "a.nii.gz", array, (1, 1, 1))}]
+    assert PointDataset(items, SPACE, points=50, window=24, shapes=OrganShapes(6, SPACE))[0]["label"].any()
+
+
+def test_label_that_cannot_be_used_is_named_and_passed_over(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    array = np.zeros((20, 20, 20))
+    saved(tmp_path / "empty.nii.gz", array)
+    saved(tmp_path / "full.nii.gz", array + 9)
+    array[6:14, 6:14, 6:14] = 9
+    saved(tmp_path / "good.nii.gz", array)
+    saved(tmp_path / "other.nii.gz", array / 9 * 4)
+    (tmp_path / "torn.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes()[:60])
+    shapes = LabelShapes(9, SPACE, cache=tmp_path / "cache")
+    cases = training_cases(str(tmp_path), shapes, 0, 0)
+    assert [case.name for case in cases] == ["good"]
+    lines = [record.message for record in log.records]
+    assert lines[-1] == "4 of 5 label maps are not trained on: empty, full, other, torn"
+    assert "empty.nii.gz: the label map is empty" in lines[0]
+    assert lines[1].startswith("not trained on: full: no surface on a grid of 0.5 mm; expected")
+    assert [path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()] == ["good"]
+    (tmp_path / "good.nii.gz").unlink()
+    with pytest.raises(NearError, match="no label map can be used to train on: empty, full, other, torn"):
+        training_cases(str(tmp_path), shapes, 0, 0)
+    with pytest.raises(NearError, match="nothing to train on: the list"):
+        PointDataset([], SPACE, shapes=shapes)

@@ -1,8 +1,6 @@
 """What a run says: one line per epoch, and plain words for the known troubles."""
 
-import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,6 @@ from PIL import Image
 from near_monai.curves import History
 from near_monai.errors import NearError
 from near_monai.handlers import AverageNorms, EpochLine, TroubleWatch
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    logger = logging.getLogger("near_monai")
-    before = logger.propagate
-    logger.propagate = True
-    caplog.set_level(logging.INFO, "near_monai")
-    yield caplog
-    logger.propagate = before
 
 
 def engines(loss: float = 0.25, dice: float = 0.5) -> tuple[Engine, Engine]:

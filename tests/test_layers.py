@@ -19,7 +19,7 @@ ROWS = (
     "storage textheaders niftiheaders io layout walk cases colours records exchange",
     "transforms",
     "sampling",
-    "compact datasets sources heart_sources",
+    "compact datasets shapes sources heart_sources",
     "layers field encoder table network weights configuration",
     "losses optimiser tolerance",
     "inference codes",

@@ -24,7 +24,7 @@ from near_monai.network import NearNetwork
 from near_monai.rules import correct, violations
 from near_monai.space import WorkingSpace
 from near_monai.transforms import PickStructuresd
-from near_monai.volume import keep_volume
+from near_monai.volume import shift_to, volume_thresholds
 from near_monai.weights import load_network
 from near_monai.whole import MARGIN_MM, refine_all
 
@@ -134,12 +134,14 @@ def test_volume_is_kept_after_calibration(truth: tuple[np.ndarray, Grid]) -> Non
     item = {key: MetaTensor(torch.as_tensor(array[None]), affine) for key in ("image", "label")}
     network, space = echo("all")
     network.field.mlp = PointwiseMLP(1, (), None, 0.0, 10)
-    thresholds = keep_volume(network, space, [item], PickStructuresd(["image", "label"]))
+    thresholds = volume_thresholds(network, space, [item], PickStructuresd(["image", "label"]))
+    assert not network.field.mlp.last.bias.any(), "it only measures"
+    shift_to(network, thresholds)
     shift = -network.field.mlp.last.bias.detach()
     wanted = torch.tensor([structure.threshold for structure in HEART.structures])
     torch.testing.assert_close(shift, torch.logit(torch.tensor(thresholds)) - torch.logit(wanted))
     masks = np.stack([array == s.index for s in HEART.structures])
     probability = decode_all(encode(masks, grid, network, space), network.field, grid, np.float16)
-    for mask, own, threshold in zip(masks, probability, thresholds, strict=True):
-        assert threshold >= 0.5
+    for mask, own, threshold, structure in zip(masks, probability, thresholds, HEART.structures, strict=True):
+        assert threshold >= structure.threshold - 1e-9
         assert np.count_nonzero(own > threshold) <= mask.sum() * 1.02
