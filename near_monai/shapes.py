@@ -15,7 +15,7 @@ from near_monai.anatomy import HEART, Anatomy, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import case_name
 from near_monai.compact import CompactField, stored
-from near_monai.coords import Grid, sample_axes, spacing_of
+from near_monai.coords import Grid, sample_axes
 from near_monai.datasets import Channel, Item, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
@@ -139,7 +139,7 @@ class MapShapes:
         known = self.anatomy.knows(whole)
         if not known.any():
             raise NearError(f"{name_of(item)}: no class of the anatomy table is in it; expected a fused label map")
-        file_grid = Grid.of(whole.shape, spacing_of(image.affine))
+        file_grid = Grid.under(image.affine, whole.shape)
         box = crop_box(known, file_grid.spacing, MARGIN_MM)
         array, native = whole[box.slices()], box.grid(file_grid)
         fields = [
