@@ -226,7 +226,7 @@ def fuzz_table(chance: random.Random, folder: Path) -> bool:
         path.write_bytes(bent(chance, text.encode()))
     anatomy = load(path)
     indices = [s.index for s in anatomy.structures]
-    if len(set(indices)) != len(indices) or not all(1 <= i <= 255 for i in indices):
+    if len(set(indices)) != len(indices) or not all(1 <= i <= 65535 for i in indices):
         raise AssertionError(f"indices {indices}")
     return True
 

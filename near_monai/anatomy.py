@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.errors import NearError
+from near_monai.voxels import LARGEST
 
 
 class Trust(NamedTuple):
@@ -40,7 +41,7 @@ class Structure:
     """One foreground class.
 
     Attributes:
-        index: Its value in a label map, 1..255.
+        index: Its value in a label map, 1..65535.
         name: Its name, unique in the table.
         components: At most so many connected pieces are expected.
         rank: Place in the fusion priority; 1 wins over all others.
@@ -113,8 +114,8 @@ def load(path: str | Path) -> Anatomy:
     """Read a table: a YAML list of mappings with the keys of :class:`Structure`; the first four are needed.
 
     Raises:
-        NearError: If the file is missing or malformed, an index, name or rank occurs twice, an index is not in 1..255,
-            or a neighbour is not in the table.
+        NearError: If the file is missing or malformed, an index, name or rank occurs twice, an index is not in
+            1..65535, or a neighbour is not in the table.
     """
     path = Path(path)
     try:
@@ -133,8 +134,8 @@ def load(path: str | Path) -> Anatomy:
             raise NearError(f"{path}: every structure needs its own {key}; got {values}")
     names = {s.name for s in structures}
     for s in structures:
-        if not 1 <= s.index <= 255:
-            raise NearError(f"{path}: index {s.index} of {s.name}; expected 1..255")
+        if not 1 <= s.index <= LARGEST:
+            raise NearError(f"{path}: index {s.index} of {s.name}; expected 1..{LARGEST}")
         if not names.issuperset(s.touches):
             raise NearError(f"{path}: {s.name} touches {', '.join(s.touches)}; expected names from the same table")
     if not structures:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,3 +99,21 @@ def occupied(array: NDArray[np.generic]) -> Box:
     """Bounding box of what is not 0, the whole array if nothing is: all that has to be looked at."""
     a, b, c = array.shape
     return box_of(array) if array.any() else Box((0, 0, 0), (a, b, c))
+
+
+def box_where(array: NDArray[Any], test: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> Box:
+    """Bounding box of the voxels of ``array`` ``(X, Y, Z)`` that pass ``test``; there must be some, and 0 is none.
+
+    It is looked at plane by plane: nothing of the size of ``array`` is made.
+    """
+    slow = int(np.argmax(np.abs(array.strides)))
+    others = [axis for axis in range(3) if axis != slow]
+    hits = [np.zeros(n, bool) for n in array.shape]
+    for number, plane in enumerate(np.moveaxis(array, slow, 0)):
+        if plane.any():
+            passed = test(plane)
+            hits[slow][number] = passed.any()
+            hits[others[0]] |= passed.any(1)
+            hits[others[1]] |= passed.any(0)
+    (a, x), (b, y), (c, z) = ((int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, hits))
+    return Box((a, b, c), (x, y, z))

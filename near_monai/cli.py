@@ -243,7 +243,7 @@ def _text(path: Path | None) -> str | None:
 
 
 def _label(text: str) -> int | str:
-    return text if text in ("auto", "fg") else _whole_number(text, "--label", 1, 255)
+    return text if text in ("auto", "fg") else _whole_number(text, "--label", 1, 65535)
 
 
 def _whole_number(text: str, option: str, low: int, high: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from near_monai.anatomy import Anatomy
+from near_monai.segments import Segment
 from near_monai.storage import write_text
 
 SLICER_FILE, ITKSNAP_FILE = "labels.ctbl", "labels.txt"
@@ -30,19 +31,9 @@ def itksnap_table(anatomy: Anatomy) -> str:
     return "\n".join(rows) + "\n"
 
 
-def segment_fields(anatomy: Anatomy) -> dict[str, str]:
-    """Names, values and colours as metadata of a label map, in the fields that 3D Slicer reads from NRRD files."""
-    fields: dict[str, str] = {}
-    for number, structure in enumerate(anatomy.structures):
-        red, green, blue = (f"{value / 255:.3f}" for value in structure.colour)
-        fields |= {
-            f"Segment{number}_ID": structure.name,
-            f"Segment{number}_Name": structure.name,
-            f"Segment{number}_LabelValue": str(structure.index),
-            f"Segment{number}_Color": f"{red} {green} {blue}",
-            f"Segment{number}_Layer": "0",
-        }
-    return fields
+def segments_of(anatomy: Anatomy) -> list[Segment]:
+    """The classes of the table as segments of a label map."""
+    return [Segment(structure.index, structure.name, structure.colour) for structure in anatomy.structures]
 
 
 def _rgb(colour: tuple[int, int, int]) -> str:

@@ -14,7 +14,7 @@ from near_monai.anatomy import Anatomy, Structure
 from near_monai.boxes import Box, box_of, occupied, widen
 from near_monai.cases import Case
 from near_monai.codes import save_code
-from near_monai.colours import segment_fields
+from near_monai.colours import segments_of
 from near_monai.components import Components, count_components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
@@ -190,7 +190,7 @@ def refine_all_classes(
         save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
     if whole.bridges.any():
         write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file)
-    write_label(output / case.file, whole.array, file, names=segment_fields(anatomy))
+    write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
     rows = [
         row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}
         for row, places in zip(whole.rows, whole.places, strict=True)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import Case, find_cases, paired
-from near_monai.colours import segment_fields, write_tables
+from near_monai.colours import segments_of, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
@@ -92,9 +92,9 @@ def _fuse_case(
             claims[index] = _claim(files[source], index, saved)
     # what any folder labels can become a slit; classes that the table does not have are those of the first
     others = np.maximum.reduce([np.where(np.isin(f.array, list(claims)), f.array, 0) for f in files])
-    before = np.where((first.array > 0) & ~anatomy.knows(first.array), first.array, others).astype(np.uint8)
+    before = np.where((first.array > 0) & ~anatomy.knows(first.array), first.array, others)
     composed = compose(list(claims.values()), before, first.grid, anatomy)
-    write_label(output / cases[0].file, composed.array, first, names=segment_fields(anatomy))
+    write_label(output / cases[0].file, composed.array, first, segments=segments_of(anatomy))
     return {
         "rules_broken_before": len(violations(first.array, first.grid, anatomy)),
         "rules_broken_after": len(composed.flagged),

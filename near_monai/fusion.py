@@ -12,6 +12,7 @@ from near_monai.boxes import voxels_of
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.transforms import FOREGROUND
+from near_monai.voxels import values_in
 
 #: False where a packed bundle runs with MONAI alone.
 HAS_SCIPY = find_spec("scipy") is not None
@@ -36,14 +37,14 @@ def put_back(
         anatomy: table of the fusion priority.
 
     Returns:
-        uint8 on ``target``. On the original grid the class replaces its old self in ``original``; on another grid the
-        map holds the refined structure alone.
+        Of the type of ``original``, on ``target``. On the original grid the class replaces its old self in
+        ``original``; on another grid the map holds the refined structure alone.
     """
     if label == FOREGROUND:
         return spread_labels(original, native, refined, target)
     if target == native:
         return replace_class(original, refined, int(label), anatomy)
-    return refined.astype(np.uint8) * np.uint8(label)
+    return refined.astype(original.dtype) * original.dtype.type(label)
 
 
 def replace_class(
@@ -57,7 +58,7 @@ def replace_class(
     fused = original.copy()
     fused[(original == label) & ~refined] = 0
     others = [s.index for s in anatomy.structures if s.rank > anatomy.rank(label)]
-    yields = np.zeros(256, bool)
+    yields = np.zeros(np.iinfo(original.dtype).max + 1, bool)
     yields[[0, label, *others]] = True
     fused[refined & yields[original]] = label
     return fused
@@ -71,10 +72,10 @@ def spread_labels(
     Raises:
         NearError: there are several labels, and scipy is not installed.
     """
-    labels = np.flatnonzero(np.bincount(original[original > 0], minlength=256))
+    labels = [value for value in values_in(original) if value]
     if len(labels) < 2:
-        return refined * labels.max(initial=0).astype(np.uint8)
-    fused = np.where(refined, original, 0) if target == native else np.zeros(target.shape, np.uint8)
+        return refined * original.dtype.type(max(labels, default=0))
+    fused = np.where(refined, original, 0) if target == native else np.zeros(target.shape, original.dtype)
     new = voxels_of(refined & (fused == 0))
     if len(new):
         fused[tuple(new.T)] = original[original > 0][_nearest(native.to_mm(voxels_of(original)), target.to_mm(new))]

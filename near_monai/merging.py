@@ -20,6 +20,7 @@ from near_monai.changes import Change
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.voxels import LARGEST
 
 #: Where two claim a voxel, the one that comes later in the priority gets it if it is surer by this much.
 SURER = 0.25
@@ -57,11 +58,11 @@ def merge(
         anatomy: the table.
 
     Returns:
-        The map, uint8 like ``before``, and what was decided between whom.
+        The map, of the type of ``before``, and what was decided between whom.
     """
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
     unknown = (before > 0) & ~anatomy.knows(before)
-    merged = np.where(unknown, before, 0).astype(np.uint8)
+    merged = np.where(unknown, before, 0).astype(before.dtype)
     sure = np.where(unknown, np.inf, 0).astype(np.float16)  # nobody is surer: unknown classes keep their voxels
     changes: list[Change] = []
     for claim in ordered:
@@ -104,7 +105,7 @@ def fill_slits(
     while (slit := slits(merged, before, grid)).any():
         voxels = voxels_of(slit)
         neighbours = np.stack(list(_neighbours(voxels, merged)))
-        winner, best = np.zeros(len(voxels), np.uint8), np.full(len(voxels), -1, np.float32)
+        winner, best = np.zeros(len(voxels), merged.dtype), np.full(len(voxels), -1, np.float32)
         for claim in ordered:
             may = (neighbours == claim.index).any(0)
             if without is not None:
@@ -137,7 +138,7 @@ def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> 
         raise NearError(
             f"a function of {len(probability)} structures, a table of {len(anatomy.structures)}; give its own table"
         )
-    array = np.zeros(probability.shape[1:], np.uint8)
+    array = np.zeros(probability.shape[1:], np.min_scalar_type(max(s.index for s in anatomy.structures)))
     for channel in np.argsort([-s.rank for s in anatomy.structures]):
         structure = anatomy.structures[channel]
         array[probability[channel] > structure.threshold] = structure.index
@@ -177,8 +178,8 @@ def _between_two(index: NDArray[np.int32], count: int, labels: NDArray[np.uint8]
     pairs = np.empty(0, np.int64)
     for found in _neighbours(voxels, labels):
         labelled = found > 0
-        pairs = np.unique(np.concatenate([pairs, owner[labelled] * 256 + found[labelled]]))
-    return np.asarray(np.bincount(pairs // 256, minlength=count + 1) >= 2)
+        pairs = np.unique(np.concatenate([pairs, owner[labelled] * (LARGEST + 1) + found[labelled]]))
+    return np.asarray(np.bincount(pairs // (LARGEST + 1), minlength=count + 1) >= 2)
 
 
 def _neighbours(voxels: NDArray[np.int64], labels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

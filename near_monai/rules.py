@@ -62,7 +62,7 @@ def correct(
         if not certain:
             break
         for violation in certain:
-            out[violation.box.slices()][violation.where] = np.uint8(violation.becomes or 0)
+            out[violation.box.slices()][violation.where] = violation.becomes or 0
             done.append(violation.change)
     return out, done, [violation.change for violation in found if violation.becomes is None]
 
@@ -133,7 +133,7 @@ def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[V
         wide = box.grow(1, array.shape)
         there = index[wide.slices()] == number
         wall = array[wide.slices()][ndimage.binary_dilation(there) & ~there]
-        most = int(np.bincount(wall, minlength=256)[1:].argmax()) + 1
+        most = int(np.bincount(wall, minlength=2)[1:].argmax()) + 1
         structure = anatomy.by_index(most)
         if structure is None:
             continue

@@ -18,6 +18,7 @@ from near_monai.coords import Grid, Placed, check_same_grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import read_label
+from near_monai.voxels import values_in
 
 #: Everything above 0, as one structure.
 FOREGROUND = "fg"
@@ -41,11 +42,11 @@ def choose_label(array: NDArray[np.integer], label: int | str, where: str = "lab
     Raises:
         NearError: the map is empty or does not hold the class.
     """
-    present = np.flatnonzero(np.bincount(array[array > 0], minlength=256))
-    if len(present) == 0:
+    present = [value for value in values_in(array) if value]
+    if not present:
         raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
     if label == AUTO:
-        label = int(present[0]) if len(present) == 1 else CORONARY
+        label = present[0] if len(present) == 1 else CORONARY
     if label != FOREGROUND and not isinstance(label, int | np.integer):
         raise NearError(f"{where}: label {label!r}; expected a whole number, 'fg' or 'auto'")
     if label != FOREGROUND and label not in present:
@@ -61,7 +62,7 @@ def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
 
 def alone(array: NDArray[np.integer], label: int | str) -> bool:
     """Whether a label map holds nothing but class ``label``."""
-    return label == FOREGROUND or not np.any((array != 0) & (array != label))
+    return label == FOREGROUND or set(values_in(array)) <= {0, label}
 
 
 def boundary_band(
@@ -80,7 +81,7 @@ def _grid(image: MetaTensor) -> Grid:
 
 
 class ReadLabeld(MapTransform):
-    """Read label files (NIfTI by nibabel; NRRD and MetaImage by ITK) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
+    """Read label files (NIfTI, NRRD, MetaImage) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace every path under the keys; the affine is RAS in mm. See :func:`near_monai.io.read_label`.

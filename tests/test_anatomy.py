@@ -54,7 +54,7 @@ def test_another_organ(tmp_path: Path) -> None:
         (ROW.replace("index: 1", "index: one"), "expected a YAML list"),
         (ROW + ROW, "every structure needs its own index"),
         (ROW + ROW.replace("index: 1", "index: 2").replace("liver", "vein"), "its own rank"),
-        (ROW.replace("index: 1", "index: 0"), r"index 0 of liver; expected 1..255"),
+        (ROW.replace("index: 1", "index: 0"), r"index 0 of liver; expected 1..65535"),
         (ROW.replace("[]", "[spleen]"), "liver touches spleen"),
     ],
 )

@@ -172,7 +172,7 @@ def test_bad_cases_get_one_line_and_stop_nobody(
         "empty": (np.zeros(shape, np.uint8), "is empty"),
         "absent": (np.r_[np.ones(4000), np.full(4000, 2)].reshape(shape).astype(np.uint8), "no voxel has label 9"),
         "four": (np.ones((5, 5, 5, 2), np.uint8), "4-D image"),
-        "large": (np.full(shape, 300, np.int16), "uint8 cannot hold"),
+        "large": (np.full(shape, 70000, np.int32), "expected 0..65535"),
     }
     for name, (array, _) in bad.items():
         nib.save(nib.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from near_monai.anatomy import HEART
-from near_monai.colours import itksnap_table, segment_fields, slicer_table, write_tables
+from near_monai.colours import itksnap_table, segments_of, slicer_table, write_tables
+from near_monai.segments import fields_of
 
 
 def test_slicer_rows_are_index_name_and_four_numbers() -> None:
@@ -24,7 +25,7 @@ def test_every_structure_has_its_own_colour() -> None:
 
 
 def test_segments_name_every_class() -> None:
-    fields = segment_fields(HEART)
+    fields = fields_of(segments_of(HEART))
     assert fields["Segment8_Name"] == "coronary"
     assert fields["Segment8_LabelValue"] == "9"
     assert len(fields) == 5 * len(HEART.structures)

@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
-    "version errors coords boxes places resources",
+    "version errors coords boxes voxels places resources",
     "components distance space windows cleaning",
     "anatomy phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
-    "storage textheaders niftiheaders io layout walk cases colours records exchange",
+    "storage unpacked stored segments textheaders nrrd metaimage niftiheaders nifti io",
+    "layout walk cases colours records exchange",
     "transforms",
     "sampling",
     "compact datasets shapes sources heart_sources",

@@ -15,7 +15,6 @@ from near_monai.evaluation import evaluate_folders
 from near_monai.files import Options
 from near_monai.fuse import fuse_folders
 from near_monai.io import LabelMap, read_label, read_volume
-from near_monai.redraw import redraw_files
 from near_monai.report import write_report
 from near_monai.review import apply_review
 from near_monai.surfaces import write_surfaces
@@ -71,12 +70,11 @@ def test_fused_with_the_saved_probability(folders: Path, tmp_path: Path, monkeyp
     assert all((tmp_path / "both" / name).is_file() for name in FILES)
 
 
-def test_scores_surfaces_and_codes(folders: Path, tmp_path: Path) -> None:
+def test_scores_and_surfaces(folders: Path, tmp_path: Path) -> None:
     scores = evaluate_folders(folders / "out", folders / "in", tmp_path / "scores", quiet=True)["cases"]
     assert list(scores) == ["p1/seg", "p2/seg"]
     assert write_surfaces(folders / "out", tmp_path / "stl", "auto", "stl", True) == 2
-    assert redraw_files(folders / "out" / "codes", tmp_path / "drawn", None, None, "cpu") == 2
-    assert (tmp_path / "drawn" / "p1" / "seg.nii.gz").is_file() and (tmp_path / "stl" / "p1" / "seg.stl").is_file()
+    assert (tmp_path / "stl" / "p1" / "seg.stl").is_file()
 
 
 def test_results_never_land_on_cases(folders: Path, tmp_path: Path) -> None:

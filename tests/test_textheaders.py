@@ -33,7 +33,7 @@ def test_voxels_in_a_file_beside_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(label.affine, np.diag([-0.5, -0.6, 0.7, 1]))
 
 
-@pytest.mark.parametrize("place", ["../x.raw", "{folder}/x.raw", "LIST", "x%d.raw 1 4 1", "sub/x.raw"])
+@pytest.mark.parametrize("place", ["../x.raw", "{folder}/x.raw", "LIST", "x%d.raw 1 4 1", "sub\\x.raw", "C:/x.raw"])
 def test_voxels_elsewhere_are_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for folder in (tmp_path, tmp_path / "in" / "sub"):
@@ -42,8 +42,9 @@ def test_voxels_elsewhere_are_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "in" / "a.mhd").write_text(META.format(place))
     (tmp_path / "in" / "b.nrrd").write_text(NRRD.format(f"data file: {place}\n"))
     for name in ("a.mhd", "b.nrrd"):
-        with pytest.raises(NearError, match="damaged or not an image"):
+        with pytest.raises(NearError, match="not supported; ") as caught:
             read_label(tmp_path / "in" / name)
+        assert "damaged" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_metadata_that_are_not_utf_8_are_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "b.nrrd").array, label.array)
 
 
-@pytest.mark.parametrize("line", ["space oriigin: (0,0,0)", "byte skip: -1", "no field", "sizes: 2 3 4"])
+@pytest.mark.parametrize("line", ["space oriigin: (0,0,0)", "byteskipp: -1", "no field", "sizes: 2 3 4"])
 def test_nrrd_fields_that_are_not_understood(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.nrrd").write_bytes(NRRD.format(line + "\n").encode() + BODY)
     with pytest.raises(NearError, match="expected fields of NRRD"):
