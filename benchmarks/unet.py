@@ -46,10 +46,10 @@ class Denoiser(LabelEncoder):
     def forward(self, image: torch.Tensor) -> Code:
         """Sides must be multiples of 8."""
         if self.training:
-            return (self.unet(image),)
+            return [self.unet(image)]
         logits = self.inferer(image, self.unet)
         assert isinstance(logits, torch.Tensor)  # one tensor in, one out
-        return (torch.where(image > 0, logits, torch.full_like(logits, EMPTY)),)
+        return [torch.where(image > 0, logits, torch.full_like(logits, EMPTY))]
 
 
 class LogitGrid(nn.Module):
@@ -67,7 +67,7 @@ class LogitGrid(nn.Module):
 
     def fine_features(self, base: torch.Tensor, code: Code) -> Code:
         """The logits themselves."""
-        return (base,)
+        return [base]
 
     def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:
         """Logits ``(B, 1, N)`` at normalised ``points`` ``(B, N, 3)``."""

@@ -202,7 +202,7 @@ def sample(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, C, N)``.
     """
-    grid = points.flip(-1)[:, :, None, None]
+    grid = points.flip([-1])[:, :, None, None]
     found = torch.nn.functional.grid_sample(volume, grid, padding_mode="border", align_corners=False)
     return found[..., 0, 0]
 
@@ -217,8 +217,10 @@ def sample_axes(volume: torch.Tensor, axes: tuple[torch.Tensor, torch.Tensor, to
     Returns:
         ``(B, C, I, J, K)``.
     """
-    i, j, k = (_linear_weights(axis, n).to(volume) for axis, n in zip(axes, volume.shape[2:], strict=True))
-    volume = torch.matmul(volume, k.T)
+    i = _linear_weights(axes[0], volume.shape[2]).to(volume)
+    j = _linear_weights(axes[1], volume.shape[3]).to(volume)
+    k = _linear_weights(axes[2], volume.shape[4]).to(volume)
+    volume = torch.matmul(volume, k.t())
     volume = torch.matmul(j, volume)
     return torch.einsum("ix,bcxyz->bciyz", i, volume)
 
@@ -229,6 +231,6 @@ def _linear_weights(axis: torch.Tensor, n: int) -> torch.Tensor:
     lower = voxel.floor().long().clamp(max=max(n - 2, 0))
     upper = (lower + 1).clamp(max=n - 1)
     share = (voxel - lower)[:, None]
-    weights = torch.zeros(len(axis), n, dtype=torch.float64, device=axis.device)
+    weights = torch.zeros([len(axis), n], dtype=torch.float64, device=axis.device)
     weights.scatter_add_(1, lower[:, None], 1.0 - share)
     return weights.scatter_add_(1, upper[:, None], share)

@@ -104,11 +104,12 @@ class CodeEncoder(LabelEncoder):
         fine = self.fold(_fold(image))
         return self._codes(self.context(self.down(fine)), fine)
 
+    @torch.jit.export
     def _codes(self, coarse: torch.Tensor, fine: torch.Tensor) -> Code:
         """Codes of features on both scales."""
         if self.fine_code is None:
-            return (self.coarse_code(coarse),)
-        return self.coarse_code(coarse), self.fine_code(self.join(self.up(coarse) + fine))
+            return [self.coarse_code(coarse)]
+        return [self.coarse_code(coarse), self.fine_code(self.join(self.up(coarse) + fine))]
 
     def near(self, image_of: Callable[[Box], torch.Tensor], blocks: NDArray[np.bool_]) -> Code:
         """As of :class:`LabelEncoder`, at the cost of the active blocks.
@@ -141,11 +142,10 @@ class CodeEncoder(LabelEncoder):
             right = tile.grow(RIM, shape)
             for code, part, side in zip(codes, self._codes(coarse[..., *right.slices(4)], fine), (4, 2), strict=False):
                 code[..., *tile.slices(side)] = part[..., *tile.within(right).slices(side)]
-        return tuple(codes)
+        return codes
 
 
 def _fold(image: torch.Tensor) -> torch.Tensor:
     """``(B, C, D, H, W)`` to ``(B, 8 C, D/2, H/2, W/2)``: space to depth."""
-    b, c, d, h, w = image.shape
-    parts = image.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2)
-    return parts.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, d // 2, h // 2, w // 2)
+    parts = image.unflatten(2, [-1, 2]).unflatten(4, [-1, 2]).unflatten(6, [-1, 2])
+    return parts.permute(0, 3, 5, 7, 1, 2, 4, 6).flatten(1, 4)

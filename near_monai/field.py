@@ -1,6 +1,6 @@
 """F(z, p): the occupancy field, one function for every case, every code layout and every resolution.
 
-A code is a tuple of grids, coarse to fine, ``(B, C_s, D_s, H_s, W_s)``, that all span one box. The described recipe
+A code is a list of grids, coarse to fine, ``(B, C_s, D_s, H_s, W_s)``, that all span one box. The described recipe
 is the special case of one 256-channel cell that spans the whole case; the refiner's codes are local, with a cell every
 few millimetres. A shared convolutional decoder turns the code into feature maps ("levels"), each twice as fine as the
 one before; F looks every level up at p and ends in a *pointwise* MLP: what F says at p does not depend on which
@@ -21,7 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from near_monai.coords import sample, sample_axes
 from near_monai.layers import Norm, convolution
 
-Code = tuple[torch.Tensor, ...]
+#: A list, because that is what TorchScript has for any number of grids.
+Code = list[torch.Tensor]
 
 
 class PointwiseMLP(nn.Module):
@@ -113,22 +114,25 @@ class OccupancyField(nn.Module):
         in_channels = sum(level_channels) + (3 if coordinates else 0)
         self.mlp = PointwiseMLP(in_channels, hidden, skip_at, output_bias, heads)
 
+    @torch.jit.export
     def features(self, code: Code) -> Code:
         """Decode ``code`` once; the result answers any number of points."""
         return self.fine_features(self.base_features(code), code)
 
+    @torch.jit.export
     def base_features(self, code: Code) -> torch.Tensor:
         """Level 0 of :meth:`features`."""
         return self.levels[0](self.ups[0](code[0]))
 
+    @torch.jit.export
     def fine_features(self, base: torch.Tensor, code: Code) -> Code:
         """All levels of :meth:`features`, given level 0: a box of it is enough for the points in that box."""
         maps = [base]
-        for index, (up, level) in enumerate(zip(self.ups, self.levels, strict=True)):
-            if index:
+        for index, (up, level) in enumerate(zip(self.ups, self.levels)):  # noqa: B905  TorchScript has no strict
+            if index > 0:
                 current = up(maps[-1])
                 maps.append(level(torch.cat([current, code[index]], 1) if index < len(code) else current))
-        return tuple(maps)
+        return maps
 
     def at(self, features: Code, points: torch.Tensor) -> torch.Tensor:
         """Logits ``(B, heads, N)`` at normalised ``points`` ``(B, N, 3)`` from decoded ``features``."""
@@ -137,33 +141,57 @@ class OccupancyField(nn.Module):
             found.append(points.transpose(1, 2))
         return self.mlp(torch.cat(found, 1).transpose(1, 2)).transpose(1, 2)
 
+    @torch.jit.export
     def on_axes(self, features: Code, axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Logits ``(B, heads, I, J, K)`` on the regular grid of normalised ``axes``: equals :meth:`at`, much faster."""
         found = [sample_axes(level, axes) for level in features]
         if self.coordinates:
-            lines = torch.stack(torch.meshgrid(*axes, indexing="ij")).to(found[0])
-            found.append(lines[None].expand(found[0].shape[0], -1, -1, -1, -1))
+            found.append(_coordinates(axes, found[0]))
         return self.mlp(torch.cat(found, 1).movedim(1, -1)).movedim(-1, 1)
 
-    def on_voxels(self, features: Code, shape: Sequence[int]) -> torch.Tensor:
+    def on_voxels(self, features: Code, shape: list[int]) -> torch.Tensor:
         """:meth:`on_axes` at the voxel centres of a grid of ``shape`` over the whole box; this form can be traced."""
         found = [F.interpolate(level, shape, mode="trilinear", align_corners=False) for level in features]
+        if self.coordinates:
+            lines = found[0][0, 0]
+            axes = (_centres(lines[:, 0, 0]), _centres(lines[0, :, 0]), _centres(lines[0, 0, :]))
+            found.append(_coordinates(axes, found[0]))
         return self.mlp(torch.cat(found, 1).movedim(1, -1)).movedim(-1, 1)
 
     def forward(self, code: Code, points: torch.Tensor) -> torch.Tensor:
         """Occupancy logits.
 
         Args:
-            code: tuple of code grids, coarse to fine.
+            code: list of code grids, coarse to fine.
             points: ``(B, N, 3)`` normalised positions in the box that the code spans.
 
         Returns:
             ``(B, heads, N)`` logits.
         """
         features = self.features(code)
+        if torch.jit.is_scripting():
+            return torch.cat([self.at(features, part) for part in points.split(self.chunk, 1)], -1)
+        else:
+            return self._in_chunks(features, points)
+
+    @torch.jit.unused
+    def _in_chunks(self, features: Code, points: torch.Tensor) -> torch.Tensor:
         if points.shape[1] <= self.chunk:
             return self.at(features, points)
         parts = points.split(self.chunk, 1)
         if not torch.is_grad_enabled():
             return torch.cat([self.at(features, part) for part in parts], -1)
         return torch.cat([checkpoint(self.at, features, part, use_reentrant=False) for part in parts], -1)
+
+
+def _centres(line: torch.Tensor) -> torch.Tensor:
+    """Normalised coordinates of the voxels of a ``line`` of an image; made from it, so that they are where it is."""
+    ones = torch.ones_like(line)
+    return (2 * ones.cumsum(0) - 1) / ones.sum() - 1
+
+
+def _coordinates(axes: tuple[torch.Tensor, torch.Tensor, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """``(B, 3, I, J, K)`` coordinates of a regular grid, as many times as ``like`` has batches."""
+    i, j, k = axes
+    lines = torch.stack(torch.meshgrid([i, j, k], indexing="ij")).to(like)
+    return lines[None].expand(like.shape[0], -1, -1, -1, -1)

@@ -6,8 +6,10 @@ back. Both steps visit windows near the label only; elsewhere the code is that o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from torch import nn
 from near_monai.boxes import Box, box_of, widen
 from near_monai.coords import Grid, sample_axes
 from near_monai.distance import signed_distance
-from near_monai.encoder import LabelEncoder
+from near_monai.encoder import CodeEncoder, LabelEncoder
 from near_monai.errors import NearError
 from near_monai.field import Code, OccupancyField
 from near_monai.network import NearNetwork
@@ -75,10 +77,17 @@ def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: W
         part = distance[..., *around.slices()]
         return space.image(sample_axes(part, wanted.axes_in(around.grid(near_grid)))).to(device)
 
-    if not isinstance(network.source, LabelEncoder):
-        raise NearError("the weights hold codes of the cases that they were trained on, and no encoder for new ones")
-    codes = network.source.near(image_of, blocks)
+    codes = _near_of(network.source)(image_of, blocks)
     return CaseCode(tuple(part[0].half().cpu() for part in codes), grid, blocks, native)
+
+
+def _near_of(source: nn.Module) -> Callable[..., Code]:
+    """What encodes near a label; TorchScript keeps the layers of an encoder, but not its Python."""
+    if isinstance(source, LabelEncoder):
+        return source.near
+    if hasattr(source, "_codes"):
+        return partial(CodeEncoder.near, cast(CodeEncoder, source))
+    raise NearError("the weights hold codes of the cases that they were trained on, and no encoder for new ones")
 
 
 def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
@@ -104,7 +113,7 @@ def decode_all(
 
     def code_of(box: Box) -> Code:
         parts = (code[:, *box.slices(f)] for code, f in zip(case.codes, factors, strict=True))
-        return tuple(part[None].float().to(device) for part in parts)
+        return [part[None].float().to(device) for part in parts]
 
     for core in windows(case.blocks, WINDOW):
         window = core.grow(WINDOW_HALO, case.grid.shape)
@@ -118,7 +127,7 @@ def decode_all(
                 if 0 not in there.shape:
                     # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
                     around = patch.grow(4, case.grid.shape)
-                    parts = tuple(f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features)
+                    parts = [f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features]
                     axes = there.grid(target).axes_in(around.grid(case.grid))
                     probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
     return probability
@@ -127,7 +136,7 @@ def decode_all(
 def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.floating]:
     """A global code: every voxel of ``target`` is asked, a few planes at a time so that memory stays flat."""
     device = _device(field)
-    features = field.features(tuple(code[None].float().to(device) for code in case.codes))
+    features = field.features([code[None].float().to(device) for code in case.codes])
     i, j, k = target.axes_in(case.grid)
     planes = [field.on_axes(features, (part, j, k))[0].sigmoid().cpu().numpy() for part in i.split(4)]
     return np.concatenate(planes, axis=1)
@@ -162,21 +171,34 @@ class NearInferer(Inferer):
         """Refine ``inputs``.
 
         Args:
-            inputs: ``(1, C, X, Y, Z)`` masks of C structures; voxel sizes come from the affine (a MetaTensor), else
+            inputs: ``(B, C, X, Y, Z)`` masks of C structures; voxel sizes come from the affines (a MetaTensor), else
                 they are 1 mm.
-            network: the network.
+            network: the network, also as TorchScript.
 
         Returns:
-            ``(1, heads, X, Y, Z)`` float32 probability.
+            ``(B, heads, X, Y, Z)`` float32 probability.
+
+        Raises:
+            NearError: the network has no encoder, or is none of ours.
         """
-        affine = inputs.affine.reshape(-1, 4, 4)[0].cpu() if isinstance(inputs, MetaTensor) else np.eye(4)
-        native = Grid.under(affine, inputs.shape[2:])
-        mask = np.asarray(inputs[0].cpu()) > 0
         module = getattr(network, "module", network)
-        probability = np.zeros((module.field.heads, *native.shape), np.float32)
-        if mask.any():
-            probability = decode_all(encode(mask, native, module, self.space), module.field, native)
-        return convert_to_dst_type(probability[None], inputs, dtype=torch.float32)[0]
+        if not (hasattr(module, "source") and hasattr(module, "field")):
+            raise NearError(f"network_def is a {type(network).__name__}; expected a NearNetwork, or TorchScript of one")
+        found = [self._refine(mask, native, module) for mask, native in zip(inputs, _grids(inputs), strict=True)]
+        return convert_to_dst_type(np.stack(found), inputs, dtype=torch.float32)[0]
+
+    def _refine(self, mask: torch.Tensor, native: Grid, network: NearNetwork) -> NDArray[np.floating]:
+        """Probability ``(heads, X, Y, Z)`` of one case."""
+        voxels = np.asarray(mask.cpu()) > 0
+        if not voxels.any():
+            return np.zeros((network.field.heads, *native.shape), np.float32)
+        return decode_all(encode(voxels, native, network, self.space), network.field, native)
+
+
+def _grids(inputs: torch.Tensor) -> list[Grid]:
+    """The grid of every item of a batch ``(B, C, X, Y, Z)``; one affine may stand for all."""
+    affines = inputs.affine.cpu() if isinstance(inputs, MetaTensor) else torch.eye(4)
+    return [Grid.under(affine, inputs.shape[2:]) for affine in affines.expand(len(inputs), 4, 4)]
 
 
 class TableInferer(Inferer):

@@ -11,16 +11,30 @@ Norm = str | tuple[str, dict[str, int]]
 
 
 class Conv3d(nn.Conv3d):
-    """``torch.nn.Conv3d`` that always uses oneDNN where a CPU evaluates it.
+    """``torch.nn.Conv3d`` with a repeated border that uses oneDNN wherever Python evaluates it on a CPU.
 
-    PyTorch takes a plain loop, 13 times slower, for single small images: just what a tile of a case is.
+    PyTorch takes a plain loop, 13 times slower, for single small images: just what a tile of a case is. A scripted or
+    traced network holds the plain convolution, which every device has.
     """
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        if torch.is_grad_enabled() or input.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-            return super()._conv_forward(input, weight, bias)
         padded = nn.functional.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-        return torch.mkldnn_convolution(padded, weight, bias, (0, 0, 0), self.stride, self.dilation, self.groups)
+        if not torch.jit.is_scripting():  # noqa: SIM102  what is in here is not compiled
+            if _onednn(padded):
+                return torch.mkldnn_convolution(
+                    padded, weight, bias, (0, 0, 0), self.stride, self.dilation, self.groups
+                )
+        return nn.functional.conv3d(padded, weight, bias, self.stride, (0, 0, 0), self.dilation, self.groups)
+
+
+def _onednn(image: torch.Tensor) -> bool:
+    """Whether oneDNN is to convolve ``image``, for inference: it keeps nothing for gradients."""
+    return (
+        image.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.jit.is_tracing()
+        and torch.backends.mkldnn.is_available()
+    )
 
 
 def convolution(

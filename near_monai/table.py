@@ -25,11 +25,13 @@ class CodeTable(nn.Module):
 
     def __init__(self, cases: int, channels: int = 256, shape: Sequence[int] = (1, 1, 1), scale: float = 0.01) -> None:
         super().__init__()
-        self.shape = (channels, *shape)
-        width = channels * shape[0] * shape[1] * shape[2]
+        d, h, w = shape
+        self.shape = (channels, d, h, w)
+        width = channels * d * h * w
         self.codes = nn.Embedding(cases, width, sparse=True)
         nn.init.normal_(self.codes.weight, std=scale)
 
     def forward(self, case: torch.Tensor) -> Code:
         """Case indices ``(B,)`` to one code grid ``(B, C, d, h, w)``."""
-        return (self.codes(case).reshape(-1, *self.shape),)
+        channels, d, h, w = self.shape
+        return [self.codes(case).reshape(-1, channels, d, h, w)]

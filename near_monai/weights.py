@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,8 @@ from near_monai.errors import NearError
 from near_monai.network import NearNetwork
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
+
+logger = logging.getLogger("near_monai")
 
 #: Name of the configuration that training writes beside its weights.
 CONFIG_NAME = "config.json"
@@ -142,11 +145,14 @@ def shipped(name: str) -> Path:
 
 
 def load_state(network: torch.nn.Module, path: str | Path) -> None:
-    """Load a flat state dict into ``network``; every tensor must fit.
+    """Load a flat state dict into ``network``; every tensor must fit. TorchScript keeps the weights that it came with.
 
     Raises:
         NearError: see :func:`load_network`.
     """
+    if isinstance(network, torch.jit.ScriptModule):
+        logger.info("network_def is TorchScript and brings its weights along; %s is not read", path)
+        return
     fit_state(network, read_state(path), path)
 
 

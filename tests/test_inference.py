@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 
 from near_monai import windows
 from near_monai.codes import load_code, save_code
@@ -139,3 +139,14 @@ def test_one_voxel_in_a_corner_is_no_trouble(network: NearNetwork, place: tuple[
     mask = np.zeros(NATIVE.shape, bool)
     mask[place] = True
     assert decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE).shape == NATIVE.shape
+
+
+def test_every_case_of_a_batch_is_refined_with_its_own_spacing(network: NearNetwork, mask: np.ndarray) -> None:
+    steps = ((0.5, 0.5, 0.5), (0.8, 0.6, 0.7))
+    masks = [torch.as_tensor(m[None].astype(np.float32)) for m in (mask, mask[::-1].copy())]
+    affines = [torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64)) for spacing in steps]
+    alone = [NearInferer(SPACE)(MetaTensor(m[None], a), network)[0] for m, a in zip(masks, affines, strict=True)]
+    batch = list_data_collate([MetaTensor(m, a) for m, a in zip(masks, affines, strict=True)])
+    found = NearInferer(SPACE)(batch, network)
+    torch.testing.assert_close(found.as_tensor(), torch.stack(alone).as_tensor(), rtol=0, atol=0)
+    assert not torch.equal(found[0], found[1])
