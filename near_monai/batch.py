@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cache
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from functools import cache, partial
 from pathlib import Path
-from threading import Thread
 
 import monai
 import torch
 from tqdm import tqdm
 
-from near_monai.anatomy import table_of
+from near_monai.anatomy import HEART, Anatomy, table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
+from near_monai.contents import fingerprint
 from near_monai.errors import NearError, in_one_line
-from near_monai.files import Options, folders, forget, refine_all_classes, refine_one_class
-from near_monai.layout import RESULT_FOLDERS
+from near_monai.files import Options, refine_all_classes, refine_one_class
+from near_monai.layout import RESULT_FOLDERS, RUN_FILE
 from near_monai.network import NearNetwork
-from near_monai.records import DONE, FAILED, RUN_FILE, Records, Row
+from near_monai.pool import in_processes
+from near_monai.records import DONE, FAILED, Records, Row
 from near_monai.repair import VESSEL
+from near_monai.results import clear, folders, written
+from near_monai.shards import Shard, local_rank
 from near_monai.space import WorkingSpace
-from near_monai.storage import fingerprint, sweep
+from near_monai.storage import digest, sweep
 from near_monai.transforms import ALL
 from near_monai.version import __version__
-from near_monai.weights import load_network, pick_device, shipped
+from near_monai.weights import find_weights, load_network, pick_device, shipped
+
+logger = logging.getLogger("near_monai")
 
 #: A process holds about 1 GB.
 MOST_WORKERS = 8
@@ -45,12 +46,13 @@ def refine_files(
     output: str | Path,
     options: Options,
     quiet: bool = False,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] | Shard = (0, 1),
     workers: int | None = None,
 ) -> Row:
     """Refine every case of ``source`` into ``output``; one bad case does not stop the others.
 
-    Cases that an earlier run finished with the same options, from the same files, are not computed again.
+    Cases that an earlier run finished with the same options, weights and table, from files of the same bytes, are not
+    computed again. Of all others nothing is left of what earlier runs wrote.
 
     Args:
         source: see :func:`near_monai.cases.find_cases`.
@@ -61,50 +63,87 @@ def refine_files(
         workers: processes; ``None`` for one per core on CPUs, if there are enough cases for them.
 
     Returns:
-        What ``run.json`` holds: versions, options and, under ``cases``, name, status, seconds, components and volume
-        before and after (of the refined class, on the grid of the input and of the output), what was added and removed,
-        the label's estimated noise, findings with their places in world mm, and warnings.
+        What ``run.json`` holds: versions, options, number of cases (``of``) and, under ``cases``, name, status,
+        seconds, components and volume before and after (of the refined class, on the grid of the input and of the
+        output), what was added and removed, the label's estimated noise, findings with their places in world mm, and
+        warnings. Under ``other_settings``: cases of which the folder holds results of other options or weights.
 
     Raises:
-        NearError: no cases, unusable weights or device, or ``output`` holds files of someone else.
+        NearError: no cases, unusable weights or device, ``output`` holds files of someone else, or a process with other
+            options works there.
     """
-    cases, output = find_cases(source), Path(output)
+    cases, output, part = find_cases(source), Path(output), Shard(*shard)
     _check_output(output, cases)
     sweep(output)
     for kept in (_network, _anatomy):
         kept.cache_clear()  # the files may have changed since an earlier run
-    anatomy = _anatomy(options.table)
-    _network(options.weights or shipped(VESSEL.weights), options.device)
-    head = _head(source, options)
-    named = [fingerprint(Path(name), None) for name in (options.weights, options.table) if name]
-    records = Records(output, "shard-{}-of-{}".format(*shard), [__version__, asdict(options), named])
-    records.merge(head, cases)
-    if options.label == ALL:
-        write_tables(output, anatomy)
-    own = cases[shard[0] :: shard[1]]
-    finished = records.finished(own)
-    todo = [case for case in own if case.name not in finished]
-    if finished and not quiet:
-        tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
-    # the start of a process costs as much as a case or two
-    jobs = _rows(todo, output, options, workers or min(_cores(options.device), len(todo) // 3))
-    try:
-        for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
-            _tell(case, row, quiet)
-            records.add(case, row)
-    finally:
-        run = records.merge(head, cases)
+    anatomy, here = _anatomy(options.table), replace(options, device=_own_device(options.device))
+    _network(options.weights or shipped(VESSEL.weights), here.device)
+    head = _head(source, options, here.device)
+    own = part.of(cases)
+    if part.size > 1:
+        tqdm.write(part.line(len(own), len(cases)), file=sys.stderr)
+    records = Records(output, f"shard-{part.rank}-of-{part.size}", _settings(options, anatomy))
+    with records.claim():
+        records.merge(head, cases)
+        if options.label == ALL:
+            write_tables(output, anatomy)
+        finished = records.finished(own)
+        todo = records.risky_last(case for case in own if case.name not in finished)
+        if finished and not quiet:
+            tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
+        # the start of a process costs as much as a case or two
+        workers = workers or min(_cores(here.device), len(todo) // 3)
+        work = partial(_refine, output=output, options=here)
+        jobs = in_processes(todo, records.start, work, workers, partial(torch.set_num_threads, 1))
+        try:
+            for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
+                found = row or _killed(case, output)
+                _tell(case, found, quiet)
+                records.add(case, found)
+        finally:
+            run = records.merge(head, cases)
     return run
 
 
-def _head(source: str | Path, options: Options) -> Row:
+def summary_of(run: Row, output: Path) -> str:
+    """What came of a run, in one line."""
+    done = [row for row in run["cases"] if row["status"] == DONE]
+    parts = [part for row in done for part in row.get("structures", [row])]
+    bridges = sum(len(part["bridges"]) for part in parts)
+    warned = sum(bool(row["warnings"]) for row in done)
+    left = sum(any(part.get("left_as_it_was") for part in (row, *row.get("structures", ()))) for row in done)
+    line = f"{len(done)} of {run['of']} cases done, in {output} "
+    line += f"(bridges: {bridges}, warnings: {warned}, left as they were: {left})"
+    others = len(run["other_settings"])
+    return line + (f"; {others} there are of other options or weights" if others else "")
+
+
+def _settings(options: Options, anatomy: Anatomy) -> Row:
+    """Everything that decides what a result looks like: files by what they hold, not by where they lie."""
+    names = [options.weights] if options.weights else sorted({VESSEL.weights, *(s.weights for s in anatomy.structures)})
+    return {
+        "version": __version__,
+        "options": asdict(replace(options, weights=None, table=None)),
+        "weights": {Path(name).name: fingerprint(find_weights(name)) for name in names},
+        "table": digest([asdict(structure) for table in (HEART, anatomy) for structure in table.structures]),
+    }
+
+
+def _own_device(device: str) -> str:
+    """The device of this process: of several that a launcher started on one machine, each takes another GPU."""
+    count, rank = torch.cuda.device_count(), local_rank()
+    return f"cuda:{rank % count}" if device == "auto" and rank is not None and count > 1 else device
+
+
+def _head(source: str | Path, options: Options, device: str) -> Row:
     """What ``run.json`` says of a run as a whole."""
     return {
         "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": str(source),
         "options": asdict(options),
-        "device": str(pick_device(options.device)),
+        "device": str(pick_device(device)),
     }
 
 
@@ -116,58 +155,65 @@ def _tell(case: Case, row: Row, quiet: bool) -> None:
         tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
 
 
-def _rows(cases: Sequence[Case], output: Path, options: Options, workers: int) -> Iterator[tuple[Case, Row]]:
-    """Every case and its row, as they are finished."""
-    if workers < 2:
-        yield from ((case, _refine(case, output, options)) for case in cases)
-        return
-    context = get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(workers, context, _join_parent, (theirs,)) as pool, ours:
-        jobs = {pool.submit(_refine, case, output, options): case for case in cases}
-        for job in as_completed(jobs):
-            try:
-                yield jobs[job], job.result()
-            except BrokenProcessPool:
-                message = "its process was killed (out of memory?); the same command goes on with what is missing"
-                yield jobs[job], _failed(jobs[job]) | {"message": message}
-        pool.shutdown()  # before the line is closed: workers that it ends leave their semaphores
+def _refine(case: Case, known: dict[str, str] | None, output: Path, options: Options) -> Row:
+    """The row of one case; nothing that can happen to it is raised.
 
-
-def _join_parent(line: Connection) -> None:
-    """Set up a worker: one thread of torch, and an end as soon as the parent is killed or stops to listen."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(1)
-    Thread(target=_end_with, args=(line,), daemon=True).start()
-
-
-def _end_with(line: Connection) -> None:
-    try:
-        line.recv()
-    except EOFError:
-        os._exit(1)
-
-
-def _refine(case: Case, output: Path, options: Options) -> Row:
-    """The row of one case; nothing that can happen to it is raised."""
+    ``known`` are the files of an older result, see :func:`near_monai.results.clear`.
+    """
     start = time.perf_counter()
-    row = _failed(case)
-    refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
+    row = _failed(case, output)
     try:
-        forget(case, output)
-        found = refine(case, output, options, lambda w: _network(w, options.device), _anatomy(options.table))
-        row.update(found, status=DONE)
+        for path in clear(case, output, known):
+            logger.warning("%s: was changed since it was written; it is kept as %s", case.name, path)
+        try:
+            row |= _done(case, output, options)
+            if fingerprint(case.label) != row["input_state"]:
+                raise NearError(f"{case.label}: was changed while it was refined; refine it again")
+            row |= {"status": DONE, "written": written(case, output)}
+        except Exception:
+            clear(case, output, None)  # half of a result is none
+            raise
     except NearError as error:
-        row["message"] = str(error)
+        row = _failed(case, output) | {"message": str(error)}
     except Exception as error:  # whatever it is: one bad case does not stop the others
-        row["message"] = in_one_line(error)
+        row = _failed(case, output) | {"message": in_one_line(error)}
     return row | {"seconds": round(time.perf_counter() - start, 3)}
 
 
-def _failed(case: Case) -> Row:
+def _done(case: Case, output: Path, options: Options) -> Row:
+    """Refine a case; what its row says of the result."""
+    refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
+    return refine(case, output, options, lambda w: _network(w, options.device), _anatomy(options.table))
+
+
+def _failed(case: Case, output: Path) -> Row:
     """The row of a case that did not come to an end."""
     path = case.label.absolute()
-    return {"name": case.name, "status": FAILED, "input": path, "input_state": fingerprint(path, None)}
+    return {
+        "name": case.name,
+        "status": FAILED,
+        "input": path,
+        "input_from_here": _relative(path, output.absolute()),
+        "input_state": fingerprint(path),
+    }
+
+
+def _relative(path: Path, folder: Path) -> str | None:
+    """The way from ``folder`` to ``path``, which stays when both are moved; there is none between Windows' drives."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:
+        return None
+
+
+def _killed(case: Case, output: Path) -> Row:
+    """The row of a case whose process was killed, alone, too."""
+    message = "its process was killed twice, the second time alone (out of memory?); the same command tries it last"
+    try:
+        clear(case, output, None)
+    except OSError as error:
+        message += f"; what it left cannot be removed ({error.strerror})"
+    return _failed(case, output) | {"message": message}
 
 
 @cache
@@ -179,8 +225,8 @@ _anatomy = cache(table_of)
 
 
 def _cores(device: str) -> int:
-    if pick_device(device).type != "cpu" or "LOCAL_WORLD_SIZE" in os.environ:
-        return 1  # a GPU is busy with one process; torch.distributed.run starts as many as are wanted
+    if pick_device(device).type != "cpu" or local_rank() is not None:
+        return 1  # a GPU is busy with one process; a launcher starts as many as are wanted
     return min(torch.get_num_threads(), MOST_WORKERS)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from near_monai.errors import NearError, in_one_line, some
+from near_monai.errors import NearError, UsageError, in_one_line, some
 
 app = typer.Typer(
     help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
@@ -48,9 +47,11 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
-    from near_monai.batch import refine_files
+    from near_monai.batch import refine_files, summary_of
     from near_monai.files import Options
+    from near_monai.shards import given_shard, launched_shard
 
+    part = given_shard(shard) if shard else launched_shard()
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     which = _label(label)
     if all_labels:
@@ -60,12 +61,14 @@ def refine(
             raise typer.BadParameter("needs one function of all classes: --weights heart.pt", param_hint="--save-codes")
         which = "all"
     options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
-    run = refine_files(source, output, options, quiet, _shard(shard), workers or None)
+    run = refine_files(source, output, options, quiet, part, workers or None)
     if report:
         _report(output, quiet)
-    failed = [case["name"] for case in run["cases"] if case["status"] != "done"]
+    if not quiet:
+        typer.echo(summary_of(run, output))
+    failed = [case["name"] for case in run["cases"] if case["status"] == "failed"]
     if failed:
-        raise NearError(f"{len(failed)} of {len(run['cases'])} cases failed: {some(failed)}; see {output}/run.json")
+        raise NearError(f"{len(failed)} of {run['of']} cases failed: {some(failed)}; see {output}/run.json")
 
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that refine wrote to.")]
@@ -229,15 +232,6 @@ def _report(run: Path, quiet: bool) -> None:
         typer.echo(f"{page} written")
 
 
-def _shard(text: str) -> tuple[int, int]:
-    """``i/n``; without it the rank that torch.distributed.run gives this process."""
-    text = text or f"{os.environ.get('RANK', 0)}/{os.environ.get('WORLD_SIZE', 1)}"
-    number, _, total = text.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and int(number) < int(total)):
-        raise typer.BadParameter(f"{text!r}; expected i/n with i from 0 to n-1", param_hint="--shard")
-    return int(number), int(total)
-
-
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -260,7 +254,7 @@ def main(arguments: list[str] | None = None) -> Any:
         app(args=arguments, prog_name="near-monai")
     except NearError as error:
         print(f"near-monai: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
     except Exception as error:  # nobody's traceback: python -X dev -m near_monai shows it
         if sys.flags.dev_mode:
             raise

@@ -1,11 +1,13 @@
 """Edits: what refinement changed in a label map, place by place, so that a person can take single ones back.
 
-Found anew from the files, before and after, whenever they are needed: the same files give the same edits and names.
+Found anew from the files, before and after, whenever they are needed. An edit is known by the voxels that go back if it
+is taken back: no other version and no other run can have another edit of the same name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,8 @@ from near_monai.transforms import mask_of
 
 #: Kinds of edits and the letters that their names begin with.
 LETTERS = {"bridged": "B", "added": "A", "removed": "R", "wall": "W"}
+#: Hexadecimal digits of an identity in a name; more if two edits of a case would share one.
+DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +30,13 @@ class Edit:
     """One place, or all smaller changes of one class together, which are mostly shifts of its wall.
 
     Attributes:
-        name: ``"LABEL/LETTER NUMBER"``, such as ``"9/A1"``; unique in its case.
+        name: ``"LABEL/LETTER-DIGITS"``, such as ``"9/A-3f2c07"``: the first digits of ``identity``; unique in its case.
         kind: ``"bridged"``, ``"added"``, ``"removed"`` or ``"wall"``.
         label: class concerned, or ``"fg"``.
-        place: its centre ``(x, y, z)`` in mm, in the frame of the grid.
-        volume_mm3: its volume.
+        place: centre ``(x, y, z)`` of ``voxels`` in mm, in the frame of the grid.
+        volume_mm3: volume of ``voxels``.
         voxels: ``(N, 3)`` indices of all voxels that go back if the edit is taken back.
+        identity: hexadecimal digits that follow from class, kind, voxels and the shape of the grid.
     """
 
     name: str
@@ -40,6 +45,17 @@ class Edit:
     place: tuple[float, float, float]
     volume_mm3: float
     voxels: NDArray[np.intp]
+    identity: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    """An edit that has no name yet."""
+
+    kind: str
+    label: int | str
+    voxels: NDArray[np.intp]
+    identity: str
 
 
 def find_edits(
@@ -61,14 +77,15 @@ def find_edits(
         grid: their grid.
         scales: per class that was refined, or for ``"fg"``, the scale of the structure that it is.
     """
-    found: list[Edit] = []
+    found: list[_Region] = []
     for label, scale in scales.items():
         old, new = mask_of(before, label), mask_of(after, label)
         box = occupied(old | new).grow(1, grid.shape)
         cut = box.slices()
         bridge = new[cut] & ~old[cut] & (bridges[cut] > 0) if bridges is not None else np.zeros(box.shape, bool)
-        found += _of_class(label, old[cut], new[cut], bridge, box, grid, scale)
-    return found
+        regions = list(_of_class(label, old[cut], new[cut], bridge, box, grid, scale))
+        found += sorted(regions, key=lambda region: (list(LETTERS).index(region.kind), -len(region.voxels)))
+    return _named(found, grid)
 
 
 def take_back(before: NDArray[np.uint8], after: NDArray[np.uint8], edits: Iterable[Edit]) -> NDArray[np.uint8]:
@@ -88,10 +105,9 @@ def _of_class(
     box: Box,
     grid: Grid,
     scale: float,
-) -> Iterator[Edit]:
-    """Edits of one class, given on ``box``, a part of ``grid``."""
-    sub = box.grid(grid)
-    small = sub.scaled(1 / scale)
+) -> Iterator[_Region]:
+    """Regions of one class, given on ``box``, a part of ``grid``."""
+    small = box.grid(grid).scaled(1 / scale)
     changed = old != new
     kinds = {
         "bridged": (bridge, bridge),
@@ -99,18 +115,34 @@ def _of_class(
         "removed": (beyond_wall(old, new, small), changed & old),
     }
     for kind, (core, all_of_kind) in kinds.items():
-        for number, small_piece in enumerate(listed_pieces(kind, core, small), 1):
-            region, piece = _region(small_piece, all_of_kind, small), small_piece.scaled(scale)
-            if not len(region):  # two thin bridges side by side are one edit
-                continue
+        for piece in listed_pieces(kind, core, small):
+            region = _region(piece, all_of_kind, small)
             changed[tuple(region.T)] = all_of_kind[tuple(region.T)] = False
-            name = f"{label}/{LETTERS[kind]}{number}"
-            yield Edit(name, kind, label, piece.place, piece.volume_mm3, region + box.start)
+            if len(region):  # two thin bridges side by side are one edit
+                yield _known(kind, label, region + box.start, grid)
     wall = voxels_of(changed)
     if len(wall):
-        x, y, z = (float(v) for v in sub.to_mm(wall.mean(0)))
-        volume = len(wall) * grid.voxel_volume
-        yield Edit(f"{label}/{LETTERS['wall']}", "wall", label, (x, y, z), volume, wall + box.start)
+        yield _known("wall", label, wall + box.start, grid)
+
+
+def _known(kind: str, label: int | str, voxels: NDArray[np.intp], grid: Grid) -> _Region:
+    """A region with its identity, whatever the order of its ``voxels``."""
+    flat = np.sort(np.ravel_multi_index(tuple(voxels.T), grid.shape)).astype("<i8")
+    content = f"{label} {kind} {grid.shape} ".encode() + flat.tobytes()
+    return _Region(kind, label, voxels, hashlib.blake2b(content, digest_size=16).hexdigest())
+
+
+def _named(regions: Sequence[_Region], grid: Grid) -> list[Edit]:
+    digits = DIGITS
+    while len({region.identity[:digits] for region in regions}) < len(regions):
+        digits += 1
+    found = []
+    for region in regions:
+        name = f"{region.label}/{LETTERS[region.kind]}-{region.identity[:digits]}"
+        x, y, z = (float(v) for v in grid.to_mm(region.voxels.mean(0)))
+        volume = len(region.voxels) * grid.voxel_volume
+        found.append(Edit(name, region.kind, region.label, (x, y, z), volume, region.voxels, region.identity))
+    return found
 
 
 def _region(piece: Piece, changed: NDArray[np.bool_], grid: Grid) -> NDArray[np.intp]:

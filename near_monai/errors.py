@@ -15,6 +15,10 @@ class NearError(ValueError):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
+class UsageError(NearError):
+    """A command that was started in a way that makes no sense: exit code 2."""
+
+
 def some(names: Sequence[str], most: int = 10) -> str:
     """The first ``most`` of ``names``, for a message, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

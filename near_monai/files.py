@@ -68,6 +68,8 @@ def refine_one_class(
 ) -> dict[str, Any]:
     """Refine one class of a file and write the result; returns the figures of its row."""
     file = read_label(case.label)
+    if not file.array.any():
+        return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
     filled = occupied(file.array)  # a scan is a hundred times larger than what is labelled in it
     labelled = file.array[filled.slices()]
     label = choose_label(labelled, options.label, str(case.label))
@@ -179,11 +181,38 @@ def _structure(array: NDArray[np.uint8], label: int | str, options: Options, ana
     return structure
 
 
+def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> dict[str, Any]:
+    """Of an empty map an empty map is written; what to warn of."""
+    grid, affine = file.grid, None
+    if options.resolution:
+        grid = file.grid.cube(options.resolution)
+        affine = grid.affine_from(file.affine, file.grid)
+    write_label(output / case.file, np.zeros(grid.shape, np.uint8), file, affine)
+    return {"warnings": [*file.warnings, "the label map is empty, and so is the result"]}
+
+
+def _empty_class(options: Options, anatomy: Anatomy) -> dict[str, Any]:
+    """The figures of a class in a map that is empty."""
+    label = options.label if isinstance(options.label, int) else FOREGROUND
+    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    if options.structure is not None:
+        structure = anatomy.by_name(options.structure)
+    structure = structure or VESSEL
+    counts = dict.fromkeys(("components_before", "components_after"), 0)
+    names = ("volume_before_mm3", "volume_after_mm3", "added_mm3", "removed_mm3", "noise_mm", "margin")
+    places: dict[str, Any] = {"bridges": [], "findings": []}
+    said = {"label": label, "structure": structure.name, "scale": structure.scale}
+    return said | counts | dict.fromkeys(names, 0.0) | places
+
+
 def refine_all_classes(
     case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy
 ) -> dict[str, Any]:
     """Refine every class of a file and write the result; returns the figures of its row."""
     file = read_label(case.label)
+    if not file.array.any():
+        empty = {"structures": [], "rules_broken_before": 0, "rules_broken_after": 0, "changes": [], "flagged": []}
+        return _empty_map(case, output, file, options) | empty
     whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
     if options.save_codes and whole.code is not None:
         affine = whole.code.reference.affine_from(file.affine, file.grid)
@@ -204,21 +233,6 @@ def refine_all_classes(
         "flagged": in_world(whole.flagged, file.grid, file.affine),
         "warnings": file.warnings + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
-
-
-def folders(output: Path) -> tuple[Path, ...]:
-    """Every folder that refinement into ``output`` writes to."""
-    return output, *(output / name for name in (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER))
-
-
-def forget(case: Case, output: Path) -> None:
-    """Remove what an earlier run left of a case beside its label map: it would not belong to the new one."""
-    for name in (
-        f"{CODE_FOLDER}/{case.name}.npz",
-        f"{PROBABILITY_FOLDER}/{case.file}",
-        f"{BRIDGE_FOLDER}/{case.file}",
-    ):
-        (output / name).unlink(missing_ok=True)
 
 
 def _volume(mask: NDArray[np.bool_], grid: Grid) -> float:

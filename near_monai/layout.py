@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER = "codes", "probability", "bridges", "reviewed"
 REPLACED_FOLDER = "replaced"
-RUN_FILE, FUSE_FILE = "run.json", "fuse.json"
+RUN_FILE, FUSE_FILE, REPORT_FILE = "run.json", "fuse.json", "report.html"
 #: Folders in that of a run, and files that say that a folder is one of ours.
 RESULT_FOLDERS = (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER, REPLACED_FOLDER)
 RESULT_FILES = (RUN_FILE, FUSE_FILE)

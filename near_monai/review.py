@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.cases import file_of
+from near_monai.contents import fingerprint
+from near_monai.decisions import Decision, Rejected, read_decisions, write_decisions
 from near_monai.edits import Edit, find_edits, take_back
 from near_monai.errors import NearError, some
 from near_monai.io import LabelMap, read_label, write_label
-from near_monai.layout import BRIDGE_FOLDER, REVIEW_FOLDER
-from near_monai.records import DONE, RUN_FILE, Row
-from near_monai.storage import fingerprint, write_json
+from near_monai.layout import BRIDGE_FOLDER, REVIEW_FOLDER, RUN_FILE
+from near_monai.places import world_mm
+from near_monai.records import DONE, Row
 
 logger = logging.getLogger("near_monai")
-
-REVIEW_FILE = "review.json"
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,29 @@ class ReviewedCase:
     folder: Path
     row: Row
 
-    @property
+    @cached_property
     def source(self) -> Path:
-        """The label map that was refined."""
-        return Path(self.row["input"])
+        """The label map that was refined: where it was or, if run and input were moved together, beside the run.
+
+        Raises:
+            NearError: it is not there any more, or not as it was.
+        """
+        there = [Path(self.row["input"])]
+        if self.row.get("input_from_here"):
+            there.append(Path(os.path.normpath(self.folder.absolute() / self.row["input_from_here"])))
+        for path in there:
+            if fingerprint(path) == self.row["input_state"]:
+                return path
+        changed = [path for path in there if path.is_file()]
+        if changed:
+            raise NearError(f"{changed[0]}: was changed since it was refined; refine it again")
+        names = " or ".join(dict.fromkeys(map(str, there)))
+        raise NearError(f"{names}: is gone, and was refined to {self.result}; put it back, or refine again")
 
     @property
     def file(self) -> str:
         """Its label maps in the folders of results."""
-        return file_of(self.row["name"], self.source)
+        return file_of(self.row["name"], Path(self.row["input"]))
 
     @property
     def result(self) -> Path:
@@ -63,10 +78,8 @@ class ReviewedCase:
         """The label map.
 
         Raises:
-            NearError: it is not there any more, or not as it was.
+            NearError: see :attr:`source`, or it cannot be read.
         """
-        if fingerprint(self.source, None) != self.row["input_state"]:
-            raise NearError(f"{self.source}: is gone or was changed since it was refined; refine it again")
         return read_label(self.source)
 
     @cached_property
@@ -74,8 +87,9 @@ class ReviewedCase:
         """The refined label map.
 
         Raises:
-            NearError: it is not there, damaged, or on a grid of its own.
+            NearError: it is not there, not as it was written, or on a grid of its own.
         """
+        self._check_written(self.file)
         after = read_label(self.result)
         if not after.on_grid_of(self.before):
             raise NearError(f"{self.result}: is on a grid of its own (--resolution); refine without that to review")
@@ -84,9 +98,19 @@ class ReviewedCase:
     @cached_property
     def edits(self) -> list[Edit]:
         """See :func:`near_monai.edits.find_edits`."""
-        path = self.folder / BRIDGE_FOLDER / self.file
-        bridges: NDArray[np.uint8] | None = read_label(path).array if path.is_file() else None
+        name = f"{BRIDGE_FOLDER}/{self.file}"
+        bridges: NDArray[np.uint8] | None = None
+        if name in self.row["written"]:
+            self._check_written(name)
+            bridges = read_label(self.folder / name).array
         return find_edits(self.before.array, self.after.array, bridges, self.before.grid, self.scales)
+
+    def _check_written(self, name: str) -> None:
+        """Refuse a file of the result that is not as the row says: the row is not about it."""
+        path = self.folder / name
+        if fingerprint(path) != self.row["written"].get(name):
+            state = "was changed since it was written" if path.is_file() else "is gone"
+            raise NearError(f"{path}: {state}; refine again")
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def _is_row(row: object) -> bool:
-    if not isinstance(row, dict) or not {"name", "status", "input", "input_state"} <= row.keys():
+    if not isinstance(row, dict) or not {"name", "status", "input", "input_state", "written"} <= row.keys():
         return False
     return row["status"] != DONE or all("scale" in part for part in row.get("structures", [row]))
 
@@ -119,43 +143,15 @@ def finished_cases(folder: Path, run: dict[str, Any]) -> Iterator[ReviewedCase]:
     return (ReviewedCase(folder, row) for row in run["cases"] if row["status"] == DONE)
 
 
-def rejected_in(folder: Path) -> dict[str, list[str]]:
-    """Per case the names of the edits that earlier reviews of the run in ``folder`` took back.
-
-    Those of a case that was refined again since are gone: its edits are others.
-
-    Raises:
-        NearError: the file that holds them is damaged.
-    """
-    return {row["name"]: row["rejected"] for row in _recorded(folder)}
-
-
-def _recorded(folder: Path) -> list[Row]:
-    """The cases of ``review.json``, as :func:`apply_review` writes them, without those that were refined again."""
-    path = folder / REVIEW_FOLDER / REVIEW_FILE
-    if not path.is_file():
-        return []
-    try:
-        listed: list[Row] = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        rows = [{key: row[key] for key in ("name", "file", "state", "rejected")} for row in listed]
-        now = [fingerprint(folder / row["file"], None) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise NearError(f"{path}: is damaged; delete it to review anew") from error
-    for row, state in zip(rows, now, strict=True):
-        if state != row["state"]:
-            logger.warning(f"{path}: {row['name']} was refined again since; none of its edits is rejected any more")
-    return [row for row, state in zip(rows, now, strict=True) if state == row["state"]]
-
-
 def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()) -> dict[str, list[str]]:
     """Write every finished case of a run to ``reviewed/`` in its folder, without the edits that were rejected.
 
-    What earlier calls rejected stays rejected. The run itself and its input stay as they are, so that every edit can be
-    taken back and put in again.
+    What earlier calls rejected stays rejected as long as there is that very edit, whatever run or version finds it. The
+    run itself and its input stay as they are, so that every edit can be taken back and put in again.
 
     Args:
         folder: folder of the run.
-        reject: edits to take back, as ``CASE/LABEL/EDIT``, for instance ``"patient 7/9/B1"``.
+        reject: edits to take back, as ``CASE/LABEL/EDIT``, for instance ``"patient 7/9/B-3f2c07"``.
         accept: edits that earlier calls rejected, to put in again.
 
     Returns:
@@ -166,40 +162,50 @@ def apply_review(folder: Path, reject: Iterable[str], accept: Iterable[str] = ()
             written (the others are).
     """
     rows = {case.row["name"]: case.row for case in finished_cases(folder, read_run(folder))}
-    recorded = _recorded(folder)
-    rejected = {row["name"]: set(row["rejected"]) for row in recorded if row["name"] in rows}
-    for put, chosen in ((set.add, reject), (set.discard, accept)):
-        for name, edits in _by_case(chosen, rows).items():
-            known = [edit.name for edit in ReviewedCase(folder, rows[name]).edits]
-            for edit in edits:
-                if edit not in known:
-                    raise NearError(f"{name}/{edit}: no such edit; {name} has {', '.join(known) or 'none'}")
-                put(rejected.setdefault(name, set()), edit)
-    kept = {name: sorted(edits) for name, edits in sorted(rejected.items()) if edits}
-    failed = []
+    back, again = _by_case(reject, rows), _by_case(accept, rows)
+    for name in sorted({*back, *again}):
+        _check_there(ReviewedCase(folder, rows[name]), back.get(name, []) + again.get(name, []))
+    decisions, failed = read_decisions(folder), []
     for name, row in rows.items():
+        case = ReviewedCase(folder, row)
         try:
-            _write_case(ReviewedCase(folder, row), kept.get(name, []))
-        except NearError as error:  # nothing of it was chosen now: what an earlier call wrote of it stays
+            edits = _rejected(case, decisions.get(name), back.get(name, []), again.get(name, []))
+            decisions[name] = _write_case(case, edits)
+        except NearError as error:  # what an earlier call decided and wrote of it stays
             logger.error("%s", error)
             failed.append(name)
-    files = {name: ReviewedCase(folder, rows[name]).file for name in kept}
-    states = [
-        {"name": name, "file": file, "state": fingerprint(folder / file, None), "rejected": kept[name]}
-        for name, file in files.items()
-    ]
-    others = [row for row in recorded if row["name"] not in rows]  # refined into this folder by another command
-    write_json(folder / REVIEW_FOLDER / REVIEW_FILE, {"cases": states + others})
+    write_decisions(folder, decisions.values())
     if failed:
         raise NearError(f"{len(failed)} of {len(rows)} cases could not be written, the others were: {some(failed)}")
-    return kept
+    return {name: names for name in sorted(rows) if (names := [edit.name for edit in decisions[name].rejected])}
 
 
-def _write_case(case: ReviewedCase, rejected: list[str]) -> None:
-    """Write a case without the edits of these names."""
-    chosen = [edit for edit in case.edits if edit.name in rejected] if rejected else []
-    array = take_back(case.before.array, case.after.array, chosen)
+def _check_there(case: ReviewedCase, names: Iterable[str]) -> None:
+    known, name = [edit.name for edit in case.edits], case.row["name"]
+    for edit in names:
+        if edit not in known:
+            raise NearError(f"{name}/{edit}: no such edit in this result; {name} has {some(known) or 'none'}")
+
+
+def _rejected(case: ReviewedCase, before: Decision | None, back: list[str], again: list[str]) -> list[Edit]:
+    """The edits of a case that are rejected now: those from ``before`` and ``back``, without ``again``."""
+    earlier = before.rejected if before else ()
+    if not earlier and not back:
+        return []
+    there = {edit.identity for edit in case.edits}
+    for gone in (rejected for rejected in earlier if rejected.identity not in there):
+        logger.warning("%s was refined again since: %s is no edit of it any more", case.row["name"], gone)
+    known = {rejected.identity for rejected in earlier}
+    return [e for e in case.edits if (e.identity in known or e.name in back) and e.name not in again]
+
+
+def _write_case(case: ReviewedCase, edits: list[Edit]) -> Decision:
+    """Write a case without these edits; what was decided of it."""
+    array = take_back(case.before.array, case.after.array, edits)
     write_label(case.folder / REVIEW_FOLDER / case.file, array, case.after)
+    grid, affine = case.before.grid, case.before.affine
+    rejected = tuple(Rejected.of(edit, world_mm(edit.place, grid, affine)) for edit in edits)
+    return Decision(case.row["name"], case.row["written"][case.file], rejected)
 
 
 def _by_case(chosen: Iterable[str], rows: dict[str, Row]) -> dict[str, list[str]]:

@@ -15,12 +15,12 @@ from near_monai.anatomy import HEART, Anatomy, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import case_name
 from near_monai.compact import CompactField, stored
+from near_monai.contents import fingerprint
 from near_monai.coords import Grid, sample_axes
 from near_monai.datasets import Channel, Item, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
 from near_monai.space import WorkingSpace
-from near_monai.storage import fingerprint
 from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
 from near_monai.version import __version__
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from filelock import FileLock, SoftFileLock, Timeout
 
 from near_monai.errors import NearError
 
 PART_PREFIX = ".near-"
 #: A file is written in seconds: what has been half-written for so long was left by a killed process.
 PART_AGE_S = 3600
+#: What file systems say that have no locks.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+#: Seconds to wait for a lock that is a file: one that a killed process left is passed by.
+PATIENCE_S = 10.0
 
 
 def claim_empty(folder: Path) -> None:
@@ -29,16 +36,6 @@ def claim_empty(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NearError(f"{folder}: is not an empty folder; give a new one, so that nothing is overwritten")
-
-
-def fingerprint(path: Path, settings: object) -> str:
-    """16 hexadecimal digits that change with the path, size or time of a file, or with ``settings`` (as JSON)."""
-    try:
-        state = path.stat()
-        size, changed = state.st_size, state.st_mtime_ns
-    except OSError:  # it is gone: a state like any other
-        size = changed = 0
-    return digest([settings, os.path.realpath(path), size, changed])
 
 
 def digest(settings: object) -> str:
@@ -102,6 +99,27 @@ def replacing(path: Path) -> Iterator[Path]:
                 part.replace(path.parent / part.name)
     except (OSError, RuntimeError) as error:  # ITK and torch raise RuntimeError
         raise NearError(f"{path}: cannot be written ({last_line(error)})") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; where the file system has no locks, a file that is there or not stands for one.
+
+    Raises:
+        NearError: ``path`` cannot be written.
+    """
+    make_folder(path.parent)
+    with ExitStack() as stack:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # newer versions of filelock fall back themselves, and say so
+                stack.enter_context(FileLock(path))
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise NearError(f"{path}: cannot be locked ({error.strerror})") from error
+            with suppress(Timeout):
+                stack.enter_context(SoftFileLock(f"{path}.there", timeout=PATIENCE_S))
+        yield
 
 
 def sweep(folder: Path) -> None:

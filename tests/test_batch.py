@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from near_monai import batch
 from near_monai.batch import refine_files
-from near_monai.cli import main
+from near_monai.cases import Case
 from near_monai.coords import Grid
 from near_monai.files import Options
 from near_monai.io import read_label
@@ -46,6 +46,15 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def change(path: Path) -> None:
+    """Other bytes: as many, and of the same time."""
+    state = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
 def names_of(output: Path) -> list[str]:
     return [row["name"] for row in json.loads((output / RUN_FILE).read_text())["cases"]]
 
@@ -55,7 +64,8 @@ def test_finished_cases_are_not_computed_again(source: Path, tmp_path: Path, com
     refine_files(source, output, Options(), quiet=True)
     refine_files(source, output, Options(), quiet=True)
     assert computed == ["0", "1", "2", "3"] == names_of(output)
-    os.utime(source / "1.nii.gz", ns=(1, 1))  # another state of the file
+    os.utime(source / "0.nii.gz", ns=(1, 1))  # touched, and still the same
+    change(source / "1.nii.gz")
     (output / "2.nii.gz").unlink()
     refine_files(source, output, Options(), quiet=True)
     assert computed[4:] == ["1", "2"]
@@ -109,23 +119,6 @@ def test_shards_compute_every_case_once_and_merge(
     assert sorted(computed) == ["0", "1", "2", "3"] == names_of(tmp_path / "out")
 
 
-def test_shard_comes_from_the_option_or_the_environment(
-    source: Path, tmp_path: Path, computed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = str(tmp_path / "out")
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
-        monkeypatch.setenv(name, value)
-    for words, expected in (([], ["1", "3"]), (["--shard", "0/4"], ["0"])):
-        computed.clear()
-        with pytest.raises(SystemExit) as end:
-            main(["refine", str(source), "-o", output, "--quiet", *words])
-        assert not end.value.code and computed == expected
-    for wrong in ("4/4", "-1/4", "a/b", "3"):
-        with pytest.raises(SystemExit) as end:
-            main(["refine", str(source), "-o", output, f"--shard={wrong}"])
-        assert end.value.code == 2
-
-
 def test_a_line_that_was_being_written_does_not_count(source: Path, tmp_path: Path, computed: list[str]) -> None:
     output = tmp_path / "out"
     refine_files(source, output, Options(), quiet=True)
@@ -145,6 +138,30 @@ def test_processes_give_what_one_gives(source: Path, tmp_path: Path) -> None:
     free = ("seconds",)
     rows = [[{k: v for k, v in row.items() if k not in free} for row in run["cases"]] for run in (one, two)]
     assert rows[0] == rows[1]
+
+
+def _dies_at_2(case: Case, known: dict[str, str] | None, output: Path, options: Options) -> batch.Row:
+    if case.name == "2":
+        os._exit(9)
+    return {"name": case.name, "status": "done", "input_state": "", "written": {}, "warnings": [], "bridges": []}
+
+
+def test_a_case_that_kills_its_process_is_named_and_comes_last(
+    source: Path,
+    tmp_path: Path,
+    computed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refine = batch._refine
+    monkeypatch.setattr(batch, "_refine", _dies_at_2)
+    run = refine_files(source, tmp_path / "out", Options(), quiet=True, workers=2)
+    assert [row["status"] for row in run["cases"]] == ["done", "done", "failed", "done"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("2: its process was killed twice, the second time alone (out of memory?)")
+    monkeypatch.setattr(batch, "_refine", refine)
+    refine_files(source, tmp_path / "out", Options(), quiet=True, workers=1)
+    assert computed == ["0", "1", "3", "2"]
 
 
 @pytest.mark.parametrize("label", [9, "all"])

@@ -169,7 +169,6 @@ def test_bad_cases_get_one_line_and_stop_nobody(
 ) -> None:
     shape = (20, 20, 20)
     bad = {
-        "empty": (np.zeros(shape, np.uint8), "is empty"),
         "absent": (np.r_[np.ones(4000), np.full(4000, 2)].reshape(shape).astype(np.uint8), "no voxel has label 9"),
         "four": (np.ones((5, 5, 5, 2), np.uint8), "4-D image"),
         "large": (np.full(shape, 70000, np.int32), "expected 0..65535"),
@@ -186,11 +185,26 @@ def test_bad_cases_get_one_line_and_stop_nobody(
     lines = capsys.readouterr().err.strip().splitlines()
     for name, text in messages.items():
         assert len([line for line in lines if line.startswith(f"{name}: ") and text in line]) == 1
-    assert lines[-1].startswith("near-monai: 6 of 8 cases failed")
-    assert len([line for line in lines if ": warning: " not in line]) == 7
+    assert lines[-1].startswith("near-monai: 5 of 7 cases failed")
+    assert len([line for line in lines if ": warning: " not in line]) == 6
     status = {c["name"]: c["status"] for c in json.loads((tmp_path / "out" / "run.json").read_text())["cases"]}
     assert status == dict.fromkeys(messages, "failed") | {"90.img": "done", "b": "done"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"90.img.nii.gz", "b.nii", "run.json", ".records"}
+
+
+def test_an_empty_label_map_stays_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 7), np.uint8), np.diag([0.5, 0.5, 0.5, 1.0])), folder / "c.nii.gz")
+    for words in ((), ("--all-labels",), ("--resolution", 16), ("--label", CORONARY)):
+        out = tmp_path / "-".join(map(str, ("out", *words)))
+        assert run("refine", folder / "c.nii.gz", "-o", out, "--report", *words) == 0
+        captured = capsys.readouterr()
+        assert "c: warning: the label map is empty, and so is the result" in captured.err
+        assert f"1 of 1 cases done, in {out} (bridges: 0, warnings: 1, left as they were: 0)\n" in captured.out
+        empty = read_label(out / "c.nii.gz")
+        assert not empty.array.any()
+        assert empty.array.shape == ((16,) * 3 if "--resolution" in words else (9, 8, 7))
+        (row,) = json.loads((out / "run.json").read_text())["cases"]
+        assert row["status"] == "done"
 
 
 def test_inputs_and_foreign_files_are_never_overwritten(folder: Path, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
-    "version errors coords boxes voxels places resources",
+    "version errors outcomes shards pool coords boxes voxels places resources",
     "components distance space windows cleaning",
     "anatomy phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
     "storage unpacked stored segments textheaders nrrd metaimage niftiheaders nifti io",
-    "layout walk cases colours records exchange",
+    "layout walk cases colours contents results records exchange",
     "transforms",
     "sampling",
     "compact datasets shapes sources heart_sources",
@@ -30,7 +30,7 @@ ROWS = (
     "changes merging rules compose",
     "refinement whole files batch redraw fuse postprocessing",
     "surfaces",
-    "edits review views scene report",
+    "edits decisions review views scene report",
     "metrics",
     "evaluation",
     "prepare",

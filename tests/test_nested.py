@@ -16,7 +16,7 @@ from near_monai.files import Options
 from near_monai.fuse import fuse_folders
 from near_monai.io import LabelMap, read_label, read_volume
 from near_monai.report import write_report
-from near_monai.review import apply_review
+from near_monai.review import apply_review, finished_cases, read_run
 from near_monai.surfaces import write_surfaces
 
 FILES = ("p1/seg.NII.GZ", "p2/seg.nii.gz")
@@ -51,7 +51,8 @@ def test_the_same_command_has_nothing_to_do(folders: Path) -> None:
 def test_report_and_review(folders: Path) -> None:
     page = write_report(folders / "out", quiet=True).read_text(encoding="utf-8")
     assert "p1/seg" in page and "p2/seg" in page
-    apply_review(folders / "out", ["p1/seg/9/W"])
+    (case, _) = finished_cases(folders / "out", read_run(folders / "out"))
+    apply_review(folders / "out", [f"p1/seg/{case.edits[-1].name}"])
     reviewed, refined = (read_label(folders / "out" / kind / FILES[0]).array for kind in ("reviewed", "."))
     assert (reviewed != refined).any()
 

@@ -1,5 +1,6 @@
 """What is written is whole, strict, and leaves nothing beside it."""
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from near_monai.errors import NearError
-from near_monai.storage import PART_AGE_S, replacing, sweep, write_json, write_text
+from near_monai.storage import PART_AGE_S, locked, replacing, sweep, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +60,26 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert precious.read_text() == "old"
     assert (tmp_path / "out" / "a.txt").read_text() == "new"
     assert not (tmp_path / "out" / "a.txt").is_symlink()
+
+
+@pytest.mark.parametrize("what", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, None])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: int | None) -> None:
+    def flock(*_: object) -> None:
+        raise NotImplementedError if what is None else OSError(what, os.strerror(what))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "a" / "lock"):
+        (tmp_path / "a" / "x").write_text("1")
+    monkeypatch.setattr("near_monai.storage.PATIENCE_S", 0.1)
+    (tmp_path / "a" / "lock.there").write_text("left by a killed process")
+    with locked(tmp_path / "a" / "lock"):
+        (tmp_path / "a" / "x").write_text("2")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(NearError, match="lock: cannot be locked"), locked(tmp_path / "lock"):
+        pass
 
 
 def test_only_old_parts_are_swept(tmp_path: Path) -> None:
