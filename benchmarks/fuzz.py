@@ -174,7 +174,7 @@ def fuzz_code(chance: random.Random, folder: Path) -> bool:
     grid = Grid((4, 4, 4), (0.5, 0.5, 0.5))
     path = folder / "a.npz"
     code = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
-    save_code(path, CaseCode((code,), grid, None, grid), np.eye(4))
+    save_code(path, [CaseCode((code,), grid, None, grid)], np.eye(4))
     if chance.random() < 0.5:
         with np.load(path) as file:
             arrays: dict[str, Any] = {key: file[key] for key in file.files}
@@ -192,7 +192,7 @@ def fuzz_code(chance: random.Random, folder: Path) -> bool:
     else:
         path.write_bytes(bent(chance, path.read_bytes()))
     found = load_code(path)
-    if not np.isfinite(found.affine).all() or found.affine.shape != (4, 4) or not found.code.codes:
+    if not np.isfinite(found.affine).all() or found.affine.shape != (4, 4) or not found.codes:
         raise AssertionError(f"affine {found.affine}")
     return True
 

@@ -18,7 +18,7 @@ from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE
 from benchmarks.sets import Case, Mask, Masks
 from near_monai.coords import Grid
 from near_monai.field import OccupancyField
-from near_monai.inference import decode, encode
+from near_monai.inference import occupancy
 from near_monai.metrics import Pair, dice, score
 from near_monai.network import NearNetwork
 from near_monai.repair import repair
@@ -72,7 +72,7 @@ def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[
     """
     network, space = network_of(weights)
     field: nn.Module = network.field
-    probability = decode(encode(mask, grid, network, space), network.field, grid)
+    probability = occupancy(mask[None], grid, network, space).probability[0]
     noise_mm = None if isinstance(field, OccupancyField) else math.inf
     return repair(mask, probability, grid, noise_mm).mask, probability
 

@@ -25,11 +25,13 @@ class Trust(NamedTuple):
         clean_mm: a label with no more noise than this is clean ...
         noisy_mm: ... and from this on F alone decides. Both in the scale of the structure.
         margin: to change a voxel of a clean label F must be this much surer than 0.5 (0.5: it never is).
+        known_mm: a noisier label is beyond what F was trained on, and stays as it is.
     """
 
     clean_mm: float
     noisy_mm: float
     margin: float
+    known_mm: float = float("inf")
 
 
 #: For the shipped function of everything but coronaries, see ``anatomy.yaml``.
@@ -174,8 +176,11 @@ def _flag(value: Any) -> bool:
 
 def _trust(value: Any) -> Trust:
     trust = Trust(*(float(v) for v in value))
-    if not 0 <= trust.clean_mm < trust.noisy_mm or not 0 <= trust.margin <= 0.5:
-        raise ValueError(f"trust: {value!r}; expected noise of clean and noisy labels, rising, and a margin up to 0.5")
+    if not 0 <= trust.clean_mm < trust.noisy_mm <= trust.known_mm or not 0 <= trust.margin <= 0.5:
+        raise ValueError(
+            f"trust: {value!r}; expected noise of clean and of noisy labels, rising, and a margin up to 0.5; if "
+            "wanted also the most noise that is known"
+        )
     return trust
 
 

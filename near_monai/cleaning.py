@@ -28,6 +28,7 @@ def drop_specks(
     far_mm: float = FAR_MM,
     keep: int | None = None,
     long_mm: float = np.inf,
+    counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """Remove components that are smaller than ``small_mm3`` and further than ``far_mm`` from all larger ones.
 
@@ -40,6 +41,7 @@ def drop_specks(
         far_mm: distance in mm from the components that are not small, beyond which a small one goes.
         keep: keep at most this many components (the largest; at least 1), however near; ``None``: no limit.
         long_mm: components whose box has a diagonal of this many mm are not small: they look like vessel.
+        counted: only these voxels count for the volume: what a label said, whatever became of it. ``None``: all.
 
     Returns:
         A new mask.
@@ -48,7 +50,8 @@ def drop_specks(
     found = Components.of(mask)
     if not len(found):
         return cleaned
-    volume = found.sizes * float(np.prod(spacing))
+    weights = None if counted is None else counted[tuple(found.voxels.T)]
+    volume = np.bincount(found.owner, weights) * float(np.prod(spacing))
     diagonal = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(spacing), axis=1)
     small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)
     doomed = small & _far(found, small, spacing, far_mm) if small.any() and far_mm > 0 else small

@@ -14,6 +14,7 @@ Points are always the last axis, ``(..., 3)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,7 +70,7 @@ class Grid:
     @property
     def voxel_volume(self) -> float:
         """Volume of one voxel in mm^3."""
-        return float(np.prod(self.spacing)) * self.upright
+        return math.prod(sorted(self.spacing)) * self.upright  # the same, to the last bit, in any order of the axes
 
     def to_mm(self, voxel: ArrayLike) -> FloatArray:
         """Voxel coordinates ``(..., 3)`` to mm."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ RIM = 4
 #: Voxels around a window that its coarse layers see: gaps are judged by what lies on both sides. They can look further
 #: (36 voxels); that changes some 20 voxels of 14,000 where a case has several windows, and is not worth the work.
 WINDOW_HALO = 16
+
+
+#: ``map``, in this thread or in several: called with a function and what it is to be applied to.
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class ResidualBlock(nn.Module):
@@ -40,12 +45,13 @@ class ResidualBlock(nn.Module):
 class LabelEncoder(nn.Module):
     """What makes a code of an image of a label, ``forward(image)``."""
 
-    def near(self, image_of: Callable[[Box], torch.Tensor], blocks: NDArray[np.bool_]) -> Code:
+    def near(self, image_of: Callable[[Box], torch.Tensor], blocks: NDArray[np.bool_], spread: Spread = map) -> Code:
         """The code of a whole grid, of which only the active ``blocks`` matter.
 
         Args:
             image_of: the image ``(1, structures, ...)`` of any box of the grid, empty away from the active blocks.
             blocks: active blocks of the grid.
+            spread: ``map``, or one that shares the work among threads.
 
         Returns:
             Codes as of ``forward``.
@@ -111,7 +117,7 @@ class CodeEncoder(LabelEncoder):
             return [self.coarse_code(coarse)]
         return [self.coarse_code(coarse), self.fine_code(self.join(self.up(coarse) + fine))]
 
-    def near(self, image_of: Callable[[Box], torch.Tensor], blocks: NDArray[np.bool_]) -> Code:
+    def near(self, image_of: Callable[[Box], torch.Tensor], blocks: NDArray[np.bool_], spread: Spread = map) -> Code:
         """As of :class:`LabelEncoder`, at the cost of the active blocks.
 
         The fine layers run on tiles around the label; the coarse ones, which look far and cost little, on windows.
@@ -128,20 +134,26 @@ class CodeEncoder(LabelEncoder):
         coarse = self.context(start)
         codes = [everywhere(part, side) for part, side in zip(self._codes(coarse, fine), (4, 2), strict=False)]
         start, coarse = everywhere(start, 4), everywhere(coarse, 4)
-        seen: list[tuple[Box, torch.Tensor]] = []
-        for tile in windows(blocks, TILE):
+
+        def fold(tile: Box) -> tuple[torch.Tensor, torch.Tensor]:
             wide, right = tile.grow(TILE_HALO, shape), tile.grow(RIM, shape)
             fine, inside = self.fold(_fold(image_of(wide))), right.within(wide)
-            start[..., *right.slices(4)] = self.down(fine)[..., *inside.slices(4)]
-            seen.append((tile, fine[..., *inside.slices(2)].clone()))
+            return self.down(fine)[..., *inside.slices(4)], fine[..., *inside.slices(2)].clone()
+
+        def fill(tile: Box, fine: torch.Tensor) -> None:
+            right = tile.grow(RIM, shape)
+            for code, part, side in zip(codes, self._codes(coarse[..., *right.slices(4)], fine), (4, 2), strict=False):
+                code[..., *tile.slices(side)] = part[..., *tile.within(right).slices(side)]
+
+        tiles, seen = list(windows(blocks, TILE)), []
+        for tile, (down, fine) in zip(tiles, spread(fold, tiles), strict=True):
+            start[..., *tile.grow(RIM, shape).slices(4)] = down  # here, in order: the rims of tiles overlap
+            seen.append(fine)
         for core in windows(blocks, WINDOW):
             wide, right = core.grow(WINDOW_HALO, shape), core.grow(RIM, shape)
             context = self.context(start[..., *wide.slices(4)])
             coarse[..., *right.slices(4)] = context[..., *right.within(wide).slices(4)]
-        for tile, fine in seen:
-            right = tile.grow(RIM, shape)
-            for code, part, side in zip(codes, self._codes(coarse[..., *right.slices(4)], fine), (4, 2), strict=False):
-                code[..., *tile.slices(side)] = part[..., *tile.within(right).slices(side)]
+        list(spread(lambda pair: fill(*pair), zip(tiles, seen, strict=True)))
         return codes
 
 

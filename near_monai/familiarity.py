@@ -13,22 +13,19 @@ from near_monai.repair import wall_area
 RADIUS_MM = (0.7, 3.0)
 #: Longest side of the box around a tree in mm. Real labels have 80 to 150; more is a graft, less a part of a tree.
 EXTENT_MM = (50.0, 200.0)
-#: Noise of generated trees ends here, see :func:`near_monai.repair.noise_of`.
-NOISE_MM = 0.16
 #: Largest change of the volume that is still a repair.
 VOLUME_CHANGE = 0.3
 #: A component with more than this share of the volume leaves nothing for the other tree.
 ONE_TREE = 0.97
 
 
-def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], noise_mm: float) -> list[str]:
+def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating]) -> list[str]:
     """One line for everything unusual about a label; an empty list if nothing is.
 
     Args:
         mask: ``(X, Y, Z)`` the label, at least one voxel set.
         grid: its grid.
         pieces_mm3: volumes of the components of what became of it; there are some.
-        noise_mm: estimated noise of the label.
     """
     box = box_of(mask)
     volume = np.count_nonzero(mask) * grid.voxel_volume
@@ -45,7 +42,6 @@ def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.flo
             "a single tree: one of left and right is missing, or they are joined",
         ),
         (any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)), "cut by the border"),
-        (noise_mm > NOISE_MM, f"noise {noise_mm:.2f} mm: worse than anything in training"),
         (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),
     )
     return [text for unusual, text in rules if unusual]

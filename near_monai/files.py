@@ -88,10 +88,10 @@ def refine_one_class(
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
     repaired = result.repaired.within(after, target)
     place = None if options.resolution else box
-    code = replace(result.code, reference=file.grid.scaled(1 / structure.scale))
+    codes = tuple(replace(code, reference=file.grid.scaled(1 / structure.scale)) for code in result.codes)
     written = _Target(case, output, file, target, place)
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
-        writing = pool.submit(written.write, fused, replace(result, code=code), repaired.bridge_mask, options)
+        writing = pool.submit(written.write, fused, replace(result, codes=codes), repaired.bridge_mask, options)
         found = find(result.label, repaired, result.probability, target, structure.scale)
         pieces_mm3 = Components.of(after).sizes * target.voxel_volume
         row = {
@@ -103,19 +103,21 @@ def refine_one_class(
             "findings": in_world(found, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
-            "warnings": file.warnings + _warnings(mask, grid, pieces_mm3, repaired.noise_mm, structure),
+            "left_as_it_was": bool(repaired.beyond),
+            "warnings": file.warnings + _warnings(mask, grid, pieces_mm3, repaired.beyond, structure),
         }
         writing.result()
     return row
 
 
 def _warnings(
-    mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], noise_mm: float, structure: Structure
+    mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], beyond: str, structure: Structure
 ) -> list[str]:
     """What is unusual about a label; only of coronary arteries is it known what is usual."""
     if not len(pieces_mm3):
         return ["nothing is left of the label"]
-    return warnings_for(mask, grid, pieces_mm3, noise_mm) if structure.weights == VESSEL.weights else []
+    unusual = warnings_for(mask, grid, pieces_mm3) if structure.weights == VESSEL.weights else []
+    return [beyond] * bool(beyond) + unusual
 
 
 def _figures(
@@ -146,7 +148,7 @@ class _Target:
         """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
         file, affine = self.file, None if self.place else self.grid.affine_from(self.file.affine, self.file.grid)
         if options.save_codes:
-            save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.code, file.affine)
+            save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.codes, file.affine)
         if options.save_probability:
             path = self.output / PROBABILITY_FOLDER / self.case.file
             write_volume(path, self.whole(result.probability), file, affine)
@@ -214,9 +216,9 @@ def refine_all_classes(
         empty = {"structures": [], "rules_broken_before": 0, "rules_broken_after": 0, "changes": [], "flagged": []}
         return _empty_map(case, output, file, options) | empty
     whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
-    if options.save_codes and whole.code is not None:
-        affine = whole.code.reference.affine_from(file.affine, file.grid)
-        save_code(output / CODE_FOLDER / f"{case.name}.npz", whole.code, affine)
+    if options.save_codes and whole.codes:
+        codes = [replace(code, reference=file.grid) for code in whole.codes]
+        save_code(output / CODE_FOLDER / f"{case.name}.npz", codes, file.affine)
     if whole.bridges.any():
         write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file)
     write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
@@ -225,13 +227,18 @@ def refine_all_classes(
         for row, places in zip(whole.rows, whole.places, strict=True)
     ]
     lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
+    beyond = [f"{row['name']}: {reason}" for row, reason in zip(rows, whole.beyond, strict=True) if reason]
     return {
         "structures": rows,
+        "left_as_it_was": bool(beyond),
         "rules_broken_before": whole.rules_before,
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": file.warnings + lost + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": file.warnings
+        + lost
+        + beyond
+        + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import voxels_of
 from near_monai.coords import Grid
-from near_monai.errors import NearError
 from near_monai.transforms import FOREGROUND
 from near_monai.voxels import values_in
-
-#: False where a packed bundle runs with MONAI alone.
-HAS_SCIPY = find_spec("scipy") is not None
 
 
 def put_back(
@@ -67,11 +62,7 @@ def replace_class(
 def spread_labels(
     original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid
 ) -> NDArray[np.uint8]:
-    """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is.
-
-    Raises:
-        NearError: there are several labels, and scipy is not installed.
-    """
+    """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
     labels = [value for value in values_in(original) if value]
     if len(labels) < 2:
         return refined * original.dtype.type(max(labels, default=0))
@@ -84,8 +75,4 @@ def spread_labels(
 
 def _nearest(known: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.intp]:
     """Which of ``known`` ``(N, 3)`` is nearest to every one of ``points`` ``(M, 3)``."""
-    if not HAS_SCIPY:
-        raise NearError("a tree of several labels needs scipy: pip install scipy, or refine one class with --label")
-    from scipy.spatial import cKDTree
-
     return np.asarray(cKDTree(known).query(points)[1])

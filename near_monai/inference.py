@@ -1,13 +1,14 @@
 """Label -> z -> occupancy probability, on the label's own grid or on any other.
 
-A case is encoded on an isotropic working grid and decoded at the voxel centres of the target grid; nothing is resampled
-back. Both steps visit windows near the label only; elsewhere the code is that of empty space and the probability is 0.
+A label is encoded on an isotropic working grid and decoded at the voxel centres of the target grid; nothing is
+resampled back. Both steps visit windows near the label only; elsewhere the code is that of empty space and the
+probability is 0. :func:`occupancy` does both region by region, and is what every door to F goes through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -20,13 +21,17 @@ from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
 from near_monai.boxes import Box, box_of, widen
+from near_monai.components import Components
 from near_monai.coords import Grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.encoder import CodeEncoder, LabelEncoder
 from near_monai.errors import NearError
+from near_monai.evidence import averaged, cut_with_edges, regions_of, specks, with_rim, without_specks
 from near_monai.field import Code, OccupancyField
+from near_monai.frames import Frame, pose_of, rounded
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
+from near_monai.threads import shared_cores
 from near_monai.windows import PATCH, TILE, WINDOW, active_blocks, windows, working_grid
 
 #: Voxels of context around a window and a tile when a code is decoded: two coarse cells and then some, two fine cells.
@@ -36,48 +41,69 @@ TILE_HALO = 8
 
 @dataclass(frozen=True)
 class CaseCode:
-    """z of one case: all that F needs to redraw it.
+    """z of one region of a case (most cases are one): all that F needs to redraw it.
 
     Attributes:
         codes: code grids ``(C, d, h, w)`` float16, coarse to fine; away from the label they hold empty space.
-        grid: the working grid that they span, in the case's mm frame.
+        grid: the working grid that they span, in the region's mm frame.
         blocks: active blocks of ``grid``; ``None`` for a global code, which speaks for the whole box.
-        reference: the grid of the label file.
+        reference: the grid of the label file, in the case's mm frame.
+        frame: how the region lies in the case; ``None`` where both have the same mm frame.
     """
 
     codes: tuple[torch.Tensor, ...]
     grid: Grid
     blocks: NDArray[np.bool_] | None
     reference: Grid
+    frame: Frame | None = None
 
 
-@torch.no_grad()
 def encode(mask: NDArray[np.bool_], native: Grid, network: NearNetwork, space: WorkingSpace) -> CaseCode:
-    """z of a label.
+    """z of a label, in the mm frame of ``native``.
 
     Args:
         mask: ``(X, Y, Z)``, or ``(C, X, Y, Z)`` for a network of C structures; at least one voxel set.
-        native: the grid of ``mask``.
+        native: the grid of ``mask``. What lies beyond it is not background: the outermost distances go on.
         network: trained network with an encoder.
         space: the working space it was trained in.
     """
-    device = _device(network)
     masks = mask.reshape(-1, *native.shape)
     union = np.asarray(masks.any(0))
     box = box_of(union)
     near = widen(box, native.spacing, space.truncate + max(native.spacing), native.shape)
-    near_grid, cut = near.grid(native), near.slices()
-    distance = torch.as_tensor(np.stack([signed_distance(m[cut], native.spacing, space.truncate) for m in masks]))[None]
+    distance = distances(masks[:, *near.slices()], native.spacing, space.truncate)
+    return encode_distances(distance, union, box, near.grid(native), native, network, space)
+
+
+def distances(masks: NDArray[np.bool_], spacing: tuple[float, float, float], truncate: float) -> torch.Tensor:
+    """Signed distances ``(C, X, Y, Z)`` of ``masks``, see :func:`near_monai.distance.signed_distance`."""
+    return torch.as_tensor(np.stack([signed_distance(mask, spacing, truncate) for mask in masks]))
+
+
+@torch.no_grad()
+def encode_distances(
+    distance: torch.Tensor,
+    mask: NDArray[np.bool_],
+    box: Box,
+    near: Grid,
+    native: Grid,
+    network: NearNetwork,
+    space: WorkingSpace,
+) -> CaseCode:
+    """:func:`encode`, given the distances ``(C, X, Y, Z)`` on ``near``, and ``mask`` in ``box``, on ``native``."""
+    device = _device(network)
+    near_of = _near_of(network.source)
     grid = working_grid(box, native, space.spacing, space.margin)
-    blocks = active_blocks(union[cut], near_grid, grid, space.margin)
+    blocks = active_blocks(mask, native, grid, space.margin)
 
     def image_of(box: Box) -> torch.Tensor:
         wanted = box.grid(grid)
-        around = _voxels_in(wanted, near_grid).grow(2, near_grid.shape)
-        part = distance[..., *around.slices()]
-        return space.image(sample_axes(part, wanted.axes_in(around.grid(near_grid)))).to(device)
+        around = _voxels_in(wanted, near).grow(2, near.shape)
+        part = distance[None, :, *around.slices()]
+        return space.image(sample_axes(part, wanted.axes_in(around.grid(near)))).to(device)
 
-    codes = _near_of(network.source)(image_of, blocks)
+    with shared_cores() as pool:
+        codes = near_of(image_of, blocks, pool.map)
     return CaseCode(tuple(part[0].half().cpu() for part in codes), grid, blocks, native)
 
 
@@ -100,37 +126,58 @@ def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.fl
     return probability
 
 
-@torch.no_grad()
 def decode_all(
     case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike = np.float32
 ) -> NDArray[np.floating]:
     """:func:`decode` for every structure that the field knows: ``(heads, X, Y, Z)`` of ``dtype``."""
+    asked = target if case.frame is None else case.frame.turned(target)
+    probability = _decode(case, field, asked, dtype)
+    return probability if case.frame is None else case.frame.pose.undo(probability)
+
+
+@torch.no_grad()
+def _decode(case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike) -> NDArray[np.floating]:
+    """:func:`decode_all`, with ``target`` in the mm frame of the codes."""
     if case.blocks is None:
         return _decode_whole(case, field, target)
-    device = _device(field)
     probability = np.zeros((field.heads, *target.shape), dtype)
-    factors = [case.grid.shape[0] // code.shape[1] for code in case.codes]
-
-    def code_of(box: Box) -> Code:
-        parts = (code[:, *box.slices(f)] for code, f in zip(case.codes, factors, strict=True))
-        return [part[None].float().to(device) for part in parts]
-
-    for core in windows(case.blocks, WINDOW):
-        window = core.grow(WINDOW_HALO, case.grid.shape)
-        base = field.base_features(code_of(window))
-        factor = window.shape[0] // base.shape[2]
-        for tile in windows(case.blocks, TILE, core):
-            wide = tile.grow(TILE_HALO, case.grid.shape)
-            features = field.fine_features(base[..., *wide.within(window).slices(factor)], code_of(wide))
-            for patch in windows(case.blocks, PATCH, tile):
-                there = _voxels_in(patch.grid(case.grid), target)
-                if 0 not in there.shape:
-                    # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
-                    around = patch.grow(4, case.grid.shape)
-                    parts = [f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features]
-                    axes = there.grid(target).axes_in(around.grid(case.grid))
-                    probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+    with shared_cores() as pool:
+        for core in windows(case.blocks, WINDOW):
+            window = core.grow(WINDOW_HALO, case.grid.shape)
+            base = field.base_features(_code_of(case, window, _device(field)))
+            tile = partial(_decode_tile, case, field, target, base, window, probability)
+            list(pool.map(tile, windows(case.blocks, TILE, core)))  # raises what went wrong
     return probability
+
+
+def _decode_tile(
+    case: CaseCode,
+    field: OccupancyField,
+    target: Grid,
+    base: torch.Tensor,
+    window: Box,
+    probability: NDArray[np.floating],
+    tile: Box,
+) -> None:
+    """Fill ``probability`` in ``tile``, given level 0 of the features in the ``window`` that it lies in."""
+    wide = tile.grow(TILE_HALO, case.grid.shape)
+    factor = window.shape[0] // base.shape[2]
+    code = _code_of(case, wide, base.device)
+    features = field.fine_features(base[..., *wide.within(window).slices(factor)], code)
+    for patch in windows(case.blocks, PATCH, tile) if case.blocks is not None else ():
+        there = _voxels_in(patch.grid(case.grid), target)
+        if 0 not in there.shape:
+            # only the cells around the patch are interpolated; 4 voxels hold one cell of the coarsest level
+            around = patch.grow(4, case.grid.shape)
+            parts = [f[..., *around.within(wide).slices(wide.shape[0] // f.shape[2])] for f in features]
+            axes = there.grid(target).axes_in(around.grid(case.grid))
+            probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+
+
+def _code_of(case: CaseCode, box: Box, device: torch.device) -> Code:
+    """The codes of a box of the working grid."""
+    parts = (code[:, *box.slices(case.grid.shape[0] // code.shape[1])] for code in case.codes)
+    return [part[None].float().to(device) for part in parts]
 
 
 def _decode_whole(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.floating]:
@@ -154,6 +201,73 @@ def _voxels_in(patch: Grid, target: Grid) -> Box:
     a, b, c = (int(x) for x in np.clip(low, 0, target.shape))
     x, y, z = (int(x) for x in np.clip(high, 0, target.shape))
     return Box((a, b, c), (max(x, a), max(y, b), max(z, c)))
+
+
+@dataclass(frozen=True, eq=False)
+class Occupancy:
+    """What F says of a label.
+
+    Attributes:
+        codes: z of the case, one per region.
+        probability: ``(heads, X, Y, Z)``, on the grid of the label; 0 further from it than F can see.
+    """
+
+    codes: tuple[CaseCode, ...]
+    probability: NDArray[np.floating]
+
+
+def occupancy(
+    masks: NDArray[np.bool_],
+    native: Grid,
+    network: NearNetwork,
+    space: WorkingSpace,
+    dtype: DTypeLike = np.float32,
+    found: Components | None = None,
+) -> Occupancy:
+    """Ask F about a label, at the voxels of its own grid.
+
+    Args:
+        masks: ``(C, X, Y, Z)``, one per structure of the network; at least one voxel set.
+        native: their grid.
+        network: trained network with an encoder.
+        space: the working space that it was trained in.
+        dtype: of the probability.
+        found: the components of the only mask, if they are known.
+
+    Returns:
+        z and F's probability, which do not depend on how the array is stored, cropped or padded with background.
+    """
+    parts = [found] if found is not None else [Components.of(mask) for mask in masks]
+    shown = np.stack([without_specks(mask, part) for mask, part in zip(masks, parts, strict=True)])
+    boxes = [box for part in parts for box, loose in zip(part.boxes, specks(part), strict=True) if not loose]
+    probability = np.zeros((network.field.heads, *native.shape), dtype)
+    codes = []
+    for region in regions_of(boxes, native.spacing):
+        pose = pose_of(np.asarray(shown[:, *region.slices()].any(0)), native.spacing)
+        reach = space.truncate + max(native.spacing)
+        inner, around = with_rim(region, [int(np.ceil(reach / rounded(s) - 1e-6)) for s in native.spacing])
+        frame = Frame.of(around, native, pose)
+        turned = Box(pose.picked(inner.start), pose.picked(inner.stop))
+        code, distance, near = _encode(pose.turn(cut_with_edges(shown, around)), turned, frame.grid, network, space)
+        code = replace(code, frame=frame, reference=native)
+        codes.append(code)
+        # the whole region, and then a part of it: sums of another length round in another way
+        seen = decode_all(code, network.field, around.grid(native), dtype)
+        wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
+        seen[pose.undo(wall.numpy()) >= space.truncate] = 0
+        there = around.overlap(Box((0, 0, 0), native.shape))
+        probability[:, *there.slices()] = seen[:, *there.within(around).slices()]
+    return Occupancy(tuple(codes), probability)
+
+
+def _encode(
+    masks: NDArray[np.bool_], box: Box, grid: Grid, network: NearNetwork, space: WorkingSpace
+) -> tuple[CaseCode, torch.Tensor, Grid]:
+    """z of a turned region, and its distances ``(C, X, Y, Z)`` with their grid."""
+    seen, near = averaged(masks, grid)
+    distance = distances(seen, near.spacing, space.truncate)
+    code = encode_distances(distance, np.asarray(masks.any(0)), box, near, grid, network, space)
+    return code, distance, near
 
 
 class NearInferer(Inferer):
@@ -192,7 +306,7 @@ class NearInferer(Inferer):
         voxels = np.asarray(mask.cpu()) > 0
         if not voxels.any():
             return np.zeros((network.field.heads, *native.shape), np.float32)
-        return decode_all(encode(voxels, native, network, self.space), network.field, native)
+        return occupancy(voxels, native, network, self.space).probability
 
 
 def _grids(inputs: torch.Tensor) -> list[Grid]:

@@ -17,7 +17,7 @@ from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
-from near_monai.repair import need_cleaning_packages, repair
+from near_monai.repair import repair
 from near_monai.transforms import ALL, AUTO, choose_label
 
 
@@ -28,15 +28,10 @@ class RepairMaskd(MapTransform):
         keys: probabilities, as :class:`near_monai.inference.NearInferer` gives them.
         label_key: the noisy mask that they belong to, same shape.
         clean: also join torn-off pieces, and drop small ones that could not be joined.
-
-    Raises:
-        NearError: ``clean`` needs packages that are not installed.
     """
 
     def __init__(self, keys: KeysCollection, label_key: str = "image", clean: bool = True) -> None:
         super().__init__(keys)
-        if clean:
-            need_cleaning_packages()
         self.label_key = label_key
         self.clean = clean
 

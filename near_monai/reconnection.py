@@ -1,13 +1,12 @@
 """Reconnection: torn-off pieces of a tree are joined to it by tubes, where direction, calibre, distance and F agree.
 
-A gap in a label can be a mistake of the label, or an occlusion, a stent or a motion artefact. Every bridge is therefore
-recorded and kept as a mask of its own, so that a person can take it back.
+Which of them joined what the label had apart is found afterwards (:mod:`near_monai.bridges`): F joins pieces, too.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -44,41 +43,6 @@ JUDGED = 0.05
 Slices: TypeAlias = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True, eq=False)
-class Bridge:
-    """A tube that was added.
-
-    Attributes:
-        voxels: ``(N, 3)`` indices of its voxels.
-        place: where the first of them is, in mm, in the frame of the grid.
-        gap_mm: length of the gap from wall to wall.
-        radius_mm: mean radius of the tube.
-        probability: F's mean in the gap.
-        volume_mm3: volume added.
-    """
-
-    voxels: NDArray[np.intp]
-    place: tuple[float, float, float]
-    gap_mm: float
-    radius_mm: float
-    probability: float
-    volume_mm3: float
-
-    def within(self, kept: NDArray[np.bool_], grid: Grid) -> Bridge | None:
-        """What is left of it in the voxels of ``kept``, a mask on ``grid``."""
-        voxels = self.voxels[kept[tuple(self.voxels.T)]]
-        if not len(voxels):
-            return None
-        x, y, z = grid.to_mm(voxels[0]).tolist()
-        return replace(self, voxels=voxels, place=(x, y, z), volume_mm3=len(voxels) * grid.voxel_volume)
-
-    def scaled(self, factor: float) -> Bridge:
-        """The same with every length multiplied by ``factor``."""
-        x, y, z = (v * factor for v in self.place)
-        gap, radius, volume = self.gap_mm * factor, self.radius_mm * factor, self.volume_mm3 * factor**3
-        return replace(self, place=(x, y, z), gap_mm=gap, radius_mm=radius, volume_mm3=volume)
-
-
 @dataclass(frozen=True)
 class _Centreline:
     """Centreline voxels of all components: mm, component, radius in mm, and whether one is an end."""
@@ -110,24 +74,21 @@ class _Joint:
     thick: bool
 
 
-def reconnect(
-    mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid
-) -> tuple[NDArray[np.bool_], list[Bridge]]:
-    """Bridges between the components of ``mask``; each joins two that were apart and touches no third one.
+def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> NDArray[np.bool_]:
+    """Tubes between the components of ``mask``; each joins two that were apart and touches no third one.
 
     Args:
         mask: ``(X, Y, Z)`` refined mask.
-        probability: F on the same grid: it judges every bridge.
+        probability: F on the same grid: it judges every tube.
         grid: their grid.
 
     Returns:
-        The voxels to add (a mask of the same shape) and one record per bridge.
+        The voxels to add, a mask of the same shape.
     """
     added = np.zeros_like(mask)
-    bridges: list[Bridge] = []
     found = Components.of(mask)
     if len(found) < 2:
-        return added, bridges
+        return added
     index, volume = found.index(), np.concatenate([[0], found.sizes])
     large = volume > TREE * volume[1:].sum()
     leader, tree = np.arange(len(volume)), large.copy()
@@ -140,22 +101,15 @@ def reconnect(
         met = np.unique(index[there][ndimage.maximum_filter(tube, 3)])
         if not set(met.tolist()) <= {0, *joint.owners}:
             continue
-        judged = float(probability[path][index[path] == 0].mean())
-        if judged < JUDGED:
+        judged = probability[path][index[path] == 0]
+        if not len(judged) or not judged.mean() >= JUDGED:
             continue
         tube &= index[there] == 0
         index[there][tube] = joint.owners[0]  # for the tubes to come it is a part of the piece
         leader[leader == a] = b
         tree[b] |= tree[a]
         added[there] |= tube
-        bridges.append(_record(joint, judged, voxels_of(tube) + [side.start for side in there], grid))
-    return added, bridges
-
-
-def _record(joint: _Joint, judged: float, voxels: NDArray[np.intp], grid: Grid) -> Bridge:
-    x, y, z = grid.to_mm(voxels[0]).tolist()
-    radius = (joint.radii[0] + min(joint.radii)) / 2
-    return Bridge(voxels, (x, y, z), joint.gap_mm, radius, judged, len(voxels) * grid.voxel_volume)
+    return added
 
 
 def _centreline(found: Components, index: NDArray[np.int32], grid: Grid) -> _Centreline:

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Structure, by_name
 from near_monai.boxes import crop_box
+from near_monai.components import Components
 from near_monai.coords import Grid
-from near_monai.distance import resample_mask
+from near_monai.distance import resample_mask, signed_distance
 from near_monai.errors import NearError
+from near_monai.evidence import without_specks
 from near_monai.fusion import put_back
-from near_monai.inference import CaseCode, decode, encode
+from near_monai.inference import CaseCode, decode, occupancy
 from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
@@ -34,14 +36,15 @@ class Refined:
         repaired: the refined mask on ``grid``, and what was done to it.
         label: the label on ``grid``.
         probability: float32, same shape: F on ``grid``.
-        code: z of the case, in the scale of its structure; with F it redraws the probability at any resolution.
+        codes: z of the case, per region, in the scale of its structure; with F they redraw the probability at any
+            resolution.
         grid: the grid of the masks, in the mm frame of the label.
     """
 
     repaired: Repaired
     label: NDArray[np.bool_]
     probability: NDArray[np.float32]
-    code: CaseCode
+    codes: tuple[CaseCode, ...]
     grid: Grid
 
 
@@ -71,18 +74,22 @@ def refine_mask(
     if network.field.heads != 1:
         raise NearError(f"the weights are one function of {network.field.heads} structures: use --all-labels")
     small = native.scaled(1 / structure.scale)
-    code = encode(mask, small, network, space)
-    probability = decode(code, network.field, small)
+    found = Components.of(mask)
+    asked = occupancy(mask[None], small, network, space, found=found)
+    probability = asked.probability[0]
     if target is None or target == native:
-        return Refined(
-            repair_scaled(mask, probability, native, structure, clean=clean), mask, probability, code, native
-        )
-    noise = noise_of(mask, probability, small)  # of the label itself, whatever the grid of the result
-    seen = resample_mask(mask, native, target)
+        repaired = repair_scaled(mask, probability, native, structure, clean=clean, found=found)
+        return Refined(repaired, mask, probability, asked.codes, native)
+    shown = without_specks(mask, found)
+    noise = noise_of(shown, probability, small)  # of the label itself, whatever the grid of the result
+    seen = resample_mask(shown, native, target)
     if not seen.any():
         raise NearError(f"nothing of the label is left on a grid of {target.shape} voxels: ask for more")
-    probability = decode(code, network.field, target.scaled(1 / structure.scale))
-    return Refined(repair_scaled(seen, probability, target, structure, noise, clean), seen, probability, code, target)
+    cube = target.scaled(1 / structure.scale)
+    probability = np.maximum.reduce([decode(code, network.field, cube) for code in asked.codes])
+    probability[signed_distance(seen, cube.spacing, space.truncate) >= space.truncate] = 0
+    repaired = repair_scaled(seen, probability, target, structure, noise, clean)
+    return Refined(repaired, seen, probability, asked.codes, target)
 
 
 def repair_scaled(
@@ -92,10 +99,11 @@ def repair_scaled(
     structure: Structure,
     noise: float | None = None,
     clean: bool = True,
+    found: Components | None = None,
 ) -> Repaired:
     """:func:`near_monai.repair.repair` in the scale of ``structure``; ``noise`` too, what comes back is in mm."""
     small = grid.scaled(1 / structure.scale)
-    return repair(mask, probability, small, noise, clean, structure).scaled(structure.scale)
+    return repair(mask, probability, small, noise, clean, structure, found).scaled(structure.scale)
 
 
 @lru_cache(maxsize=2)

@@ -7,30 +7,30 @@ change it (:class:`near_monai.anatomy.Trust`).
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import Structure, by_name
 from near_monai.boxes import box_of
+from near_monai.bridges import Bridge, find_bridges
+from near_monai.cleaning import LONG_MM, drop_specks
+from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
-
-if TYPE_CHECKING:
-    from near_monai.reconnection import Bridge
-
-logger = logging.getLogger("near_monai")
+from near_monai.evidence import regions_of, specks, without_specks
+from near_monai.frames import Frame, pose_of, rounded
+from near_monai.reconnection import reconnect
 
 #: What a label is taken for if nothing else is said.
 VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
-#: What joining and dropping pieces needs beyond MONAI, by the names of package and module.
-CLEANING_PACKAGES = {"scipy": "scipy", "scikit-image": "skimage"}
+#: Share of a label's volume that may change, added and removed together: 0.6 at most in generated trees of any noise
+#: that F was trained on.
+MOST_CHANGED = 0.9
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Repaired:
         bridges: one record per bridge.
         noise_mm: estimated noise of the label.
         margin: how much surer than 0.5 F had to be to change a voxel, 0 to 0.5.
+        beyond: why the label was left as it was; empty if it was repaired.
     """
 
     mask: NDArray[np.bool_]
@@ -50,6 +51,7 @@ class Repaired:
     bridges: list[Bridge]
     noise_mm: float
     margin: float
+    beyond: str = ""
 
     def scaled(self, factor: float) -> Repaired:
         """The same with every length multiplied by ``factor``."""
@@ -71,62 +73,80 @@ def repair(
     noise_mm: float | None = None,
     clean: bool = True,
     structure: Structure = VESSEL,
+    found: Components | None = None,
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
+    A label that is noisier than anything F was trained on comes back as it is, and ``beyond`` says so.
+
     Args:
         mask: ``(X, Y, Z)`` the label.
-        probability: F on the same grid.
+        probability: F on the same grid, as :func:`near_monai.evidence.occupancy` gives it.
         grid: their grid.
-        noise_mm: noise of the label if it is known; else :func:`noise_of` it.
+        noise_mm: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
         clean: also reconnect and drop small pieces.
         structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
+        found: components of ``mask``, if they are known.
 
     Raises:
         NearError: F is not a number somewhere.
     """
     if not np.isfinite(probability).all():
         raise NearError("F is not a number somewhere: the weights are damaged, give others")
-    noise = noise_of(mask, probability, grid) if noise_mm is None else noise_mm
-    clean_mm, noisy_mm, margin = structure.trust
-    margin *= float(np.clip((noisy_mm - noise) / (noisy_mm - clean_mm), 0, 1))
-    decided = decide(mask, probability, margin, structure.threshold)
-    if not clean:
-        return Repaired(decided, np.zeros_like(mask), [], noise, margin)
-    from near_monai.cleaning import LONG_MM, drop_specks  # these need scipy and scikit-image, the rest does not
-    from near_monai.reconnection import reconnect
+    found = Components.of(mask) if found is None else found
+    shown = without_specks(mask, found)
+    same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
+    noise = noise_of(shown, probability, same) if noise_mm is None else noise_mm
+    trust = structure.trust
+    margin = trust.margin * float(np.clip((trust.noisy_mm - noise) / (trust.noisy_mm - trust.clean_mm), 0, 1))
+    result = decide(shown, probability, margin, structure.threshold)
+    beyond = _beyond(shown, result, noise, trust.known_mm) if math.isfinite(noise) else ""
+    if beyond:
+        return Repaired(mask.copy(), np.zeros_like(mask), [], noise, margin, beyond)
+    if clean:
+        if structure.tubular:
+            result = result | _tubes(result, probability, same, shown, found)
+        result = drop_specks(result, same.spacing, far_mm=0.0, long_mm=LONG_MM, counted=shown)
+    else:
+        result = result | mask & ~shown
+    bridges = find_bridges(found, result, probability, grid)
+    bridge_mask = np.zeros_like(mask)
+    for bridge in bridges:
+        bridge_mask[tuple(bridge.voxels.T)] = True
+    return Repaired(result, bridge_mask, bridges, noise, margin)
 
-    bridge_mask, bridges = reconnect(decided, probability, grid) if structure.tubular else (np.zeros_like(mask), [])
-    joined = decided | bridge_mask
-    kept = drop_specks(joined, grid.spacing, far_mm=0.0, long_mm=LONG_MM)
-    return Repaired(joined, bridge_mask, bridges, noise, margin).within(kept, grid)
+
+def _beyond(label: NDArray[np.bool_], decided: NDArray[np.bool_], noise_mm: float, known_mm: float) -> str:
+    """Why a label is beyond what F was trained on; empty if it is not."""
+    if noise_mm > known_mm:
+        return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm): the label was left as it was"
+    changed = int(np.count_nonzero(decided != label)) / max(int(np.count_nonzero(label)), 1)
+    if changed > MOST_CHANGED:
+        return f"{changed:.0%} of its volume would have changed, more than a repair can: the label was left as it was"
+    return ""
 
 
-def can_clean() -> bool:
-    """Whether what ``clean`` needs is here; a warning where it is not: a bundle may run with MONAI alone."""
-    missing = _missing()
-    if missing:
-        logger.warning("%s; what F says is written as it is", _needs(missing))
-    return not missing
+def _tubes(
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    grid: Grid,
+    label: NDArray[np.bool_],
+    found: Components,
+) -> NDArray[np.bool_]:
+    """Tubes between pieces of ``mask``, part by part of the ``label`` that F saw, and turned as F saw it.
 
-
-def need_cleaning_packages() -> None:
-    """Say before any work is done what ``clean`` needs and is not here.
-
-    Raises:
-        NearError: scipy or scikit-image is not installed.
+    Which voxels are a centreline depends on the order of the axes. Only what lies within a voxel of the box of the
+    label is looked at, so that a volume that is cropped to it gives the same.
     """
-    missing = _missing()
-    if missing:
-        raise NearError(f"{_needs(missing)}, or give --clean False for F alone")
-
-
-def _missing() -> list[str]:
-    return [package for package, module in CLEANING_PACKAGES.items() if find_spec(module) is None]
-
-
-def _needs(missing: list[str]) -> str:
-    return f"joining and dropping pieces needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+    tubes = np.zeros_like(mask)
+    boxes = [box for box, loose in zip(found.boxes, specks(found), strict=True) if not loose]
+    for region in regions_of(boxes, grid.spacing) if boxes else ():
+        pose = pose_of(label[region.slices()], grid.spacing)
+        around = region.grow(1, mask.shape)
+        frame = Frame.of(around, grid, pose)
+        inside, likely = pose.turn(mask[around.slices()]), pose.turn(probability[around.slices()])
+        tubes[around.slices()] = pose.undo(reconnect(inside, likely, frame.grid))
+    return tubes
 
 
 def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> float:
@@ -137,7 +157,9 @@ def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Gr
     """
     if not mask.any():
         return 0.0
-    doubted = np.count_nonzero(np.where(mask, probability < CONFIDENT, probability > 1 - CONFIDENT))
+    near = box_of(mask).grow(1, grid.shape).slices()  # all of it that a crop of the volume to the label has, too
+    label, p = mask[near], probability[near]
+    doubted = np.count_nonzero(np.where(label, p < CONFIDENT, p > 1 - CONFIDENT))
     return doubted * grid.voxel_volume / wall_area(mask, grid)
 
 
@@ -145,7 +167,7 @@ def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:
     """Surface area in mm^2: that of the voxel faces, two thirds of which a smooth wall has. ``mask`` is not empty."""
     inside = np.pad(mask[box_of(mask).slices()], 1)
     faces = [np.count_nonzero(np.diff(inside, axis=axis)) / step for axis, step in enumerate(grid.spacing)]
-    return sum(faces) * grid.voxel_volume * 2 / 3
+    return math.fsum(faces) * grid.voxel_volume * 2 / 3
 
 
 def decide(

@@ -17,7 +17,7 @@ from monai.transforms import Transform
 from near_monai.anatomy import HEART
 from near_monai.checkpoints import write_state
 from near_monai.coords import Grid
-from near_monai.inference import decode_all, encode
+from near_monai.inference import occupancy
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
 
@@ -72,7 +72,7 @@ def volume_thresholds(
         masks = split(item)
         image, label = (np.asarray(masks[key].cpu()) > 0 for key in ("image", "label"))
         grid = Grid.under(masks["image"].affine, image.shape[1:])
-        probability = decode_all(encode(image, grid, network, space), network.field, grid, np.float16)
+        probability = occupancy(image, grid, network, space, np.float16).probability
         true += label.sum((1, 2, 3))
         for channel, own in enumerate(probability):
             found[channel].append(own[own > LEAST])

@@ -18,7 +18,7 @@ from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.findings import find
-from near_monai.inference import CaseCode, decode_all, encode
+from near_monai.inference import CaseCode, occupancy
 from near_monai.merging import Claim
 from near_monai.network import NearNetwork
 from near_monai.places import Place
@@ -48,7 +48,8 @@ class Whole:
         places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
             frame of the grid.
         bridges: uint8, the class whose bridge a voxel is.
-        code: z of the case if one function of all structures refined it.
+        beyond: per row, why the label was left as it was, or nothing.
+        codes: z of the case, per region, if one function of all structures refined it.
     """
 
     array: NDArray[np.uint8]
@@ -58,7 +59,8 @@ class Whole:
     rows: list[dict[str, Any]]
     places: list[dict[str, Sequence[Place]]]
     bridges: NDArray[np.uint8]
-    code: CaseCode | None
+    beyond: list[str]
+    codes: tuple[CaseCode, ...]
 
 
 def refine_all(
@@ -82,9 +84,9 @@ def refine_all(
     box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
     cut, sub = box.slices(), box.grid(grid)
     inner = array[cut]
-    code: CaseCode | None = None
+    codes: tuple[CaseCode, ...] = ()
     if unified:
-        code, found = _by_one(inner, sub, networks(unified), anatomy)
+        codes, found = _by_one(inner, sub, networks(unified), anatomy)
     else:
         found = _by_each(inner, sub, networks, anatomy)
     composed = compose([claim for claim, _ in found], inner, sub, anatomy)
@@ -92,6 +94,7 @@ def refine_all(
     out, bridges = array.copy(), np.zeros_like(array)
     out[cut] = composed.array
     rows: list[dict[str, Any]] = []
+    beyond = [repaired.beyond for _, repaired in found]
     places: list[dict[str, Sequence[Place]]] = []
     structures = {structure.index: structure for structure in anatomy.structures}
     for claim, repaired in found:
@@ -103,7 +106,7 @@ def refine_all(
         places.append({"bridges": kept.bridges, "findings": found_there})
         rows.append(_row(structure, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
-    return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, code)
+    return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, beyond, codes)
 
 
 def _by_each(
@@ -126,7 +129,7 @@ def _by_one(
     grid: Grid,
     unified: tuple[NearNetwork, WorkingSpace],
     anatomy: Anatomy,
-) -> tuple[CaseCode, list[tuple[Claim, Repaired]]]:
+) -> tuple[tuple[CaseCode, ...], list[tuple[Claim, Repaired]]]:
     """All structures by one function: one code, one evaluation."""
     network, space = unified
     if network.field.heads != len(anatomy.structures) or network.field.heads == 1:
@@ -135,9 +138,8 @@ def _by_one(
     if network.structures and network.structures != names:
         raise NearError(f"the weights are for {', '.join(network.structures)}; the table has {', '.join(names)}")
     masks = np.stack([array == s.index for s in anatomy.structures])
-    code = encode(masks, grid, network, space)
-    probability = decode_all(code, network.field, grid, np.float16)
-    return code, repair_structures(masks, probability, grid, anatomy)
+    asked = occupancy(masks, grid, network, space, np.float16)
+    return asked.codes, repair_structures(masks, asked.probability, grid, anatomy)
 
 
 def repair_structures(

@@ -15,7 +15,7 @@ from near_monai.distance import signed_distance
 from near_monai.encoder import CodeEncoder
 from near_monai.errors import NearError
 from near_monai.field import OccupancyField
-from near_monai.inference import NearInferer, decode, encode
+from near_monai.inference import NearInferer, decode, encode, occupancy
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
 
@@ -113,9 +113,9 @@ def test_another_grid_asks_the_same_function(network: NearNetwork, mask: np.ndar
 def test_code_file_redraws_the_same(network: NearNetwork, mask: np.ndarray, tmp_path: Path) -> None:
     code = encode(mask, NATIVE, network, SPACE)
     affine = np.diag([0.45, -0.6, 0.8, 1.0])
-    save_code(tmp_path / "a.npz", code, affine)
+    save_code(tmp_path / "a.npz", [code], affine)
     saved = load_code(tmp_path / "a.npz")
-    np.testing.assert_array_equal(decode(saved.code, network.field, NATIVE), decode(code, network.field, NATIVE))
+    np.testing.assert_array_equal(decode(saved.codes[0], network.field, NATIVE), decode(code, network.field, NATIVE))
     np.testing.assert_array_equal(saved.affine, affine)
     (tmp_path / "bad.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
     for name in ("bad.npz", "absent.npz"):
@@ -129,8 +129,8 @@ def test_inferer_reads_the_spacing_and_returns_the_same_grid(network: NearNetwor
     out = NearInferer(SPACE)(image, network)
     assert isinstance(out, MetaTensor)
     torch.testing.assert_close(out.affine, image.affine)
-    expected = decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE)
-    np.testing.assert_allclose(out[0, 0].numpy(), expected, atol=1e-6)
+    expected = occupancy(mask[None], NATIVE, network, SPACE).probability
+    np.testing.assert_allclose(out[0].numpy(), expected, atol=1e-6)
     assert NearInferer(SPACE)(torch.zeros_like(image), network).sum() == 0
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
     "version errors outcomes shards pool coords boxes voxels places resources",
-    "components distance space windows cleaning",
+    "threads frames components evidence distance space windows cleaning",
     "anatomy phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
     "storage unpacked stored segments textheaders nrrd metaimage niftiheaders nifti io",
@@ -24,7 +24,7 @@ ROWS = (
     "layers field encoder table network weights configuration",
     "losses optimiser tolerance",
     "inference codes",
-    "skeleton reconnection repair",
+    "skeleton reconnection bridges repair",
     "findings familiarity",
     "fusion",
     "changes merging rules compose",

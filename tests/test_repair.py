@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from near_monai.bridges import find_bridges
 from near_monai.components import Components, count_components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
@@ -41,11 +42,16 @@ def blurred(mask: Mask, sigma: float = 3.0) -> NDArray[np.float32]:
 
 def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     mask = torn()
-    bridge, records = reconnect(mask, np.full(GRID.shape, 0.3, np.float32), GRID)
+    likely = np.full(GRID.shape, 0.3, np.float32)
+    bridge = reconnect(mask, likely, GRID)
     assert count_components(mask) == 2 and count_components(mask | bridge) == 1
+    records = find_bridges(Components.of(mask), mask | bridge, likely, GRID)
     assert len(records) == 1 and not (bridge & mask).any()
     assert records[0].gap_mm == pytest.approx(4.3, abs=1.0)
-    assert records[0].volume_mm3 == pytest.approx(np.count_nonzero(bridge) * GRID.voxel_volume)
+    assert records[0].volume_mm3 == pytest.approx(np.count_nonzero(bridge) * GRID.voxel_volume, rel=0.15)
+    without = mask | bridge
+    without[tuple(records[0].voxels.T)] = False
+    assert count_components(without) == 2
     assert abs(np.argwhere(bridge).mean(0) * 0.5 - (33.5, 15, 15)).max() < 2.0
     assert Shape(np.pad(mask | bridge, 2)).betti.loops == 0
 
@@ -60,31 +66,32 @@ def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     ],
 )
 def test_what_does_not_fit_stays_apart(mask: Mask, probability: float) -> None:
-    bridge, records = reconnect(mask, np.full(GRID.shape, probability, np.float32), GRID)
-    assert not bridge.any() and not records
+    assert not reconnect(mask, np.full(GRID.shape, probability, np.float32), GRID).any()
 
 
 def test_two_trees_that_meet_with_thin_tips_are_never_joined() -> None:
     left = tube((3, 15, 15), (15, 15, 15), 2.5) | tube((15, 15, 15), (28, 15, 15), 0.8)
     right = tube((45, 15, 15), (57, 15, 15), 2.5) | tube((32, 15, 15), (45, 15, 15), 0.8)
     likely = np.full(GRID.shape, 0.4, np.float32)
-    assert not reconnect(left | right, likely, GRID)[1]
+    assert not reconnect(left | right, likely, GRID).any()
     piece = tube((32, 15, 15), (45, 15, 15), 0.8)  # the same tip, torn off the left tree, is joined
-    assert len(reconnect(left | piece, likely, GRID)[1]) == 1
+    assert count_components(left | piece | reconnect(left | piece, likely, GRID)) == 1
 
 
 def test_two_trees_are_not_joined_through_a_piece_between_them_either() -> None:
     left = tube((3, 15, 15), (12, 15, 15), 2.5) | tube((12, 15, 15), (23, 15, 15), 0.8)
     right = tube((48, 15, 15), (57, 15, 15), 2.5) | tube((37, 15, 15), (48, 15, 15), 0.8)
     mask = left | right | tube((27, 15, 15), (33, 15, 15), 0.8)
-    bridge, records = reconnect(mask, np.full(GRID.shape, 0.4, np.float32), GRID)
-    assert len(records) == 1 and count_components(mask | bridge) == 2
+    bridge = reconnect(mask, np.full(GRID.shape, 0.4, np.float32), GRID)
+    assert count_components(mask | bridge) == 2
 
 
 def test_bridge_is_as_wide_as_the_piece_that_it_joins() -> None:
     mask = tube((5, 15, 15), (30, 15, 15), 1.5) | tube((33, 15, 15), (54, 15, 15), 1.5)
     mask[60:68] = False  # a flat cut of 4 mm
-    bridge, (record,) = reconnect(mask, np.full(GRID.shape, 0.3, np.float32), GRID)
+    likely = np.full(GRID.shape, 0.3, np.float32)
+    bridge = reconnect(mask, likely, GRID)
+    (record,) = find_bridges(Components.of(mask), mask | bridge, likely, GRID)
     assert np.count_nonzero(bridge[63]) >= 0.65 * np.count_nonzero(mask[50])
     assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[tuple(record.voxels.T)].all()
 
@@ -93,14 +100,14 @@ def test_thick_slices_do_not_make_fat_bridges() -> None:
     grid = Grid((150, 60, 3), (0.4, 0.4, 3.0))
     mask = np.zeros(grid.shape, bool)
     mask[10:70, 28:33, 1] = mask[78:140, 28:33, 1] = True
-    bridge, records = reconnect(mask, np.full(grid.shape, 0.3, np.float32), grid)
-    assert len(records) == 1 and count_components(mask | bridge) == 1
+    bridge = reconnect(mask, np.full(grid.shape, 0.3, np.float32), grid)
+    assert count_components(mask | bridge) == 1
     assert np.ptp(np.argwhere(bridge)[:, 1]) <= 5 and set(np.argwhere(bridge)[:, 2]) == {1}
 
 
 def test_bridge_that_would_meet_a_third_vessel_is_refused() -> None:
     crossing = tube((33, 3, 15), (33, 27, 15), 0.8)
-    bridge, _ = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID)
+    bridge = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID)
     assert count_components(torn(4.0) | crossing | bridge) >= 2
     assert Shape(np.pad(torn(4.0) | crossing | bridge, 2)).betti.loops == 0
 
@@ -114,22 +121,32 @@ def test_bridges_whose_piece_is_dropped_are_not_reported() -> None:
 
 def test_bridges_do_not_depend_on_axis_order() -> None:
     mask, likely = torn(), np.full(GRID.shape, 0.3, np.float32)
-    added = np.count_nonzero(reconnect(mask, likely, GRID)[0])
+    added = np.count_nonzero(reconnect(mask, likely, GRID))
     for order in itertools.permutations(range(3)):
         turned = Grid.of([GRID.shape[n] for n in order], GRID.spacing)
-        bridge, records = reconnect(mask.transpose(order), likely.transpose(order), turned)
-        assert len(records) == 1 and np.count_nonzero(bridge) == pytest.approx(added, rel=0.25)
+        bridge = reconnect(mask.transpose(order), likely.transpose(order), turned)
+        assert count_components(mask.transpose(order) | bridge) == 1
+        assert np.count_nonzero(bridge) == pytest.approx(added, rel=0.25)
 
 
 def test_strength_follows_the_noise() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 1.5)
     soft = blurred(mask, 1.0)
     soft[mask & ~ndimage.binary_erosion(mask)] = 0.3  # F would take the wall away
-    clean_mm, noisy_mm, margin = VESSEL.trust
-    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, clean_mm, noisy_mm, 1.0)]
+    clean_mm, noisy_mm, margin, known_mm = VESSEL.trust
+    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, clean_mm, noisy_mm, 1.01 * known_mm)]
     assert [o.margin for o in outcomes] == [margin, margin, 0.0, 0.0]
     np.testing.assert_array_equal(outcomes[0].mask, mask)
-    assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask)
+    assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask) and not outcomes[2].beyond
+    np.testing.assert_array_equal(outcomes[3].mask, mask)
+    assert "more than F was trained on" in outcomes[3].beyond
+
+
+def test_label_that_f_would_turn_into_something_else_stays() -> None:
+    mask = tube((5, 15, 15), (54, 15, 15), 1.5)
+    result = repair(mask, np.where(tube((5, 22, 15), (54, 22, 15), 1.5), 0.75, 0.25).astype(np.float32), GRID, 0.15)
+    np.testing.assert_array_equal(result.mask, mask)
+    assert "more than a repair can" in result.beyond and not result.bridges
 
 
 def test_clean_label_stays_even_where_f_is_certain_and_nan_is_refused() -> None:
@@ -198,13 +215,10 @@ def test_findings_name_bridges_and_undecided_places() -> None:
 )
 def test_unusual_labels_are_named(mask: Mask, words: str) -> None:
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert any(
-        words in line
-        for line in warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume, result.noise_mm)
-    )
+    assert any(words in line for line in warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume))
 
 
 def test_two_ordinary_vessels_raise_no_warning() -> None:
     mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume, result.noise_mm) == []
+    assert warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume) == []
