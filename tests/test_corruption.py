@@ -299,19 +299,6 @@ def test_dictionary_transform() -> None:
         CorruptLabeld("label", spacing_key="mm")(plain | {"label": mask})
 
 
-def crude_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    out = ndimage.distance_transform_edt(~mask, sampling=SPACING) - SPACING.min() / 2
-    return np.where(mask, SPACING.min() / 2 - ndimage.distance_transform_edt(mask, sampling=SPACING), out)
-
-
-def test_signed_distance_agrees_with_scipy() -> None:
-    mask = np.random.default_rng(1).random(SHAPE) < 0.02
-    for shape in (mask, tree() < 0):
-        np.testing.assert_allclose(
-            signed_distance(shape, SPACING, 2.5), np.clip(crude_distance(shape), -2.5, 2.5), atol=1e-5
-        )
-
-
 @pytest.mark.parametrize("axis", range(3))
 def test_signed_distance_of_a_plane_crosses_zero_midway(axis: int) -> None:
     mask = np.zeros((20, 21, 22), bool)
