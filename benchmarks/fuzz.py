@@ -198,7 +198,8 @@ def fuzz_code(chance: random.Random, folder: Path) -> bool:
 
 
 def fuzz_records(chance: random.Random, folder: Path) -> bool:
-    row = {"name": "a", "status": "done", "key": "0" * 16, "seconds": 1.0, "warnings": []}
+    row = {"name": "a", "status": "done", "key": "0" * 16, "order": 1, "seconds": 1.0, "warnings": []}
+    row |= {"input_state": "0" * 16, "written": {"a.nii.gz": "0" * 16}, "settings": None}
     (folder / RECORD_FOLDER).mkdir()
     lines = [json.dumps(row), dumped(mutated(chance, row)), dumped(mutated(chance, [row]))]
     text = "\n".join(lines).encode(errors="surrogatepass")

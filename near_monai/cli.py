@@ -143,13 +143,16 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True label maps, same names.")],
     output: Output,
     baseline: Annotated[Path | None, typer.Option(help="The noisy labels, for a paired comparison.")] = None,
-    label: LabelOption = "9",
+    label: LabelOption = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Score label maps against the truth: summary.json, scores.csv and a table."""
     from near_monai.evaluation import evaluate_folders, format_table
 
-    typer.echo(format_table(evaluate_folders(predictions, truth, output, baseline, _label(label), quiet)))
+    summary = evaluate_folders(predictions, truth, output, baseline, _label(label), quiet)
+    typer.echo(format_table(summary))
+    if failed := list(summary["failed"]):
+        raise NearError(f"{len(failed)} of {summary['n']} cases cannot be scored, and count as NaN: {some(failed)}")
 
 
 @app.command()

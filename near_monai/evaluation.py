@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
 from near_monai.cases import match_cases
+from near_monai.comparison import CaseMasks, Chosen, compare
 from near_monai.errors import NearError
-from near_monai.io import LabelMap, read_label
 from near_monai.metrics import IDEAL, METRICS, score
+from near_monai.outcomes import Outcomes
 from near_monai.storage import write_json, write_text
-from near_monai.transforms import choose_label, mask_of
+from near_monai.transforms import AUTO, FOREGROUND
 
 PREDICTION, BASELINE = "prediction", "baseline"
 
@@ -32,45 +33,48 @@ PREDICTION, BASELINE = "prediction", "baseline"
 CaseScores = dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True, eq=False)
-class CaseMasks:
-    """Masks of one case ``(X, Y, Z)`` on one grid; ``spacing`` as for :class:`near_monai.metrics.Pair`."""
-
-    name: str
-    pred: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
-    spacing: ArrayLike
-    baseline: NDArray[np.bool_] | None = None
-
-
 def evaluate_folders(
     pred: str | Path,
     truth: str | Path,
     out: str | Path,
     baseline: str | Path | None = None,
-    label: int | str = CORONARY,
+    label: int | str = AUTO,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Score label maps against the truth of the same name, as :func:`evaluate` does.
+    """Score label maps against the truth of the same name, as :func:`evaluate` does; a bad case does not stop it.
 
     Args:
         pred: predicted label maps: folder, file or data list, see :func:`near_monai.cases.find_cases`.
         truth: true label maps, likewise; each needs a prediction (and a baseline, if there is any).
         out: folder for ``summary.json`` and ``scores.csv``.
         baseline: label maps to compare with, likewise.
-        label: class that is scored, as in :func:`near_monai.transforms.choose_label`; chosen in the truth.
+        label: class that is scored, see :func:`near_monai.comparison.compare`.
         quiet: no progress bar.
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json``: that of :func:`evaluate` and, under ``failed``, cases that cannot be scored and
+        why. All their scores are NaN, so that they are counted.
 
     Raises:
-        NearError: a prediction is missing, its grid is not that of the truth, or the truth lacks the label.
+        NearError: a prediction is missing.
     """
     matched = match_cases(pred, truth)
     before = {} if baseline is None else {name: path for name, path, _ in match_cases(baseline, truth)}
-    cases = (_load(name, p, t, before.get(name), label) for name, p, t in matched)
-    return evaluate(tqdm(cases, "evaluate", len(matched), unit="case", disable=quiet), out)
+    nothing = dict.fromkeys([PREDICTION, *([BASELINE] if before else [])], dict.fromkeys(METRICS, np.nan))
+    outcomes, scores, chosen = Outcomes(), dict[str, CaseScores](), dict[str, Chosen]()
+    for name, path, true in tqdm(matched, "evaluate", unit="case", disable=quiet):
+        scores[name] = nothing
+        with outcomes.of(name):
+            case, chosen[name] = compare(name, path, true, before.get(name), label)
+            scores[name] = _scores(case)
+            if chosen[name].label is None:
+                tqdm.write(f"{name}: the truth is empty, and what cannot be said of it is NaN", file=sys.stderr)
+    for name, message in _strangers(chosen).items():
+        scores[name] = nothing
+        outcomes.fail(name, message)
+    summary = summarise(scores) | {"failed": outcomes.failed}
+    write_summary(summary, out)
+    return summary
 
 
 def evaluate(cases: Iterable[CaseMasks], out: str | Path) -> dict[str, Any]:
@@ -90,14 +94,28 @@ def evaluate(cases: Iterable[CaseMasks], out: str | Path) -> dict[str, Any]:
     for case in cases:
         if case.name in scores:
             raise NearError(f"case {case.name}: given twice; case names must differ")
-        masks = {PREDICTION: case.pred} | ({} if case.baseline is None else {BASELINE: case.baseline})
         try:
-            scores[case.name] = {source: score(mask, case.truth, case.spacing) for source, mask in masks.items()}
+            scores[case.name] = _scores(case)
         except NearError as error:
             raise NearError(f"case {case.name}: {error}") from error
     summary = summarise(scores)
     write_summary(summary, out)
     return summary
+
+
+def _scores(case: CaseMasks) -> CaseScores:
+    masks = {PREDICTION: case.pred} | ({} if case.baseline is None else {BASELINE: case.baseline})
+    return {source: score(mask, case.truth, case.spacing) for source, mask in masks.items()}
+
+
+def _strangers(cases: Mapping[str, Chosen]) -> dict[str, str]:
+    """Cases scored on another class than the coronaries, because it is alone, where others hold several."""
+    several = any(not case.alone for case in cases.values())
+    return {
+        name: f"its truth holds class {case.label} alone, and that of others several; say with --label which to score"
+        for name, case in cases.items()
+        if several and case.alone and case.label not in (None, FOREGROUND, CORONARY)
+    }
 
 
 def summarise(scores: Mapping[str, CaseScores]) -> dict[str, Any]:
@@ -160,21 +178,6 @@ def format_table(summary: Mapping[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)
-
-
-def _load(name: str, pred: Path, truth: Path, baseline: Path | None, label: int | str) -> CaseMasks:
-    target = read_label(truth)
-    chosen = choose_label(target.array, label, f"case {name}: {truth}")
-    masks = [mask_of(_on_grid(name, read_label(path), target), chosen) for path in (pred, baseline) if path is not None]
-    return CaseMasks(name, masks[0], mask_of(target.array, chosen), target.affine[:3, :3], *masks[1:])
-
-
-def _on_grid(name: str, found: LabelMap, truth: LabelMap) -> NDArray[Any]:
-    try:
-        found.check_grid_of(truth)
-    except NearError as error:
-        raise NearError(f"case {name}: {error}") from error
-    return found.array
 
 
 def _spread(values: NDArray[np.float64]) -> dict[str, Any]:

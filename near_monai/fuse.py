@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from near_monai.cases import Case, find_cases, paired
 from near_monai.colours import segments_of, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
-from near_monai.errors import NearError
+from near_monai.errors import NearError, some
 from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.layout import FUSE_FILE, PROBABILITY_FOLDER, RUN_FILE
 from near_monai.merging import Claim
+from near_monai.outcomes import Outcomes
 from near_monai.places import in_world
 from near_monai.rules import violations
 from near_monai.storage import claim_empty, write_json
@@ -48,32 +48,46 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
         What ``fuse.json`` holds: under ``cases`` the changes and flagged places of every case, in world mm.
 
     Raises:
-        NearError: a folder holds nothing, no case is in all of them, or grids differ.
+        NearError: a folder holds nothing, no case is in all of them, or some are not, or cannot be fused (the others
+            are written then).
     """
     anatomy = table_of(table)
     listed = [find_cases(folder) for folder in folders]
     found = [paired([case.name for case in listed[0]], cases) for cases in listed]
     names = sorted(set.intersection(*(set(cases) for cases in found)))
+    outcomes, cases = Outcomes(), list[dict[str, Any]]()
     if not names:
         raise NearError(f"{', '.join(map(str, folders))}: no case is in all folders; expected files of one name")
     claim_empty(output)
     write_tables(output, anatomy)
     classes = [_refined_classes(folder) for folder in folders]
-    cases = []
+    for name, message in _not_in_all(listed, found, folders).items():
+        outcomes.fail(name, message)
+        cases.append({"name": name, "status": "failed", "message": message})
     for name in tqdm(names, desc="fuse", unit="case", disable=quiet):
         these = [found_here[name] for found_here in found]
         refined = [of_folder.get(case.name) for of_folder, case in zip(classes, these, strict=True)]
-        try:
+        with outcomes.of(name):
             cases.append({"name": name, "status": "done"} | _fuse_case(these, refined, folders, output, anatomy))
-        except Exception as error:  # whatever it is: one bad case does not stop the others
-            message = str(error) if isinstance(error, NearError) else f"{type(error).__name__}: {error}"
-            cases.append({"name": name, "status": "failed", "message": message})
-            tqdm.write(f"{name}: {message}", file=sys.stderr)
+        if name in outcomes.failed:
+            cases.append({"name": name, "status": "failed", "message": outcomes.failed[name]})
         write_json(output / FUSE_FILE, {"folders": folders, "table": table, "cases": cases})
-    failed = [case["name"] for case in cases if case["status"] != "done"]
-    if failed:
-        raise NearError(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}; see {output}/fuse.json")
+    outcomes.check(len(cases), f"{output / FUSE_FILE}")
     return {"cases": cases}
+
+
+def _not_in_all(
+    listed: Sequence[Sequence[Case]], found: Sequence[Mapping[str, Case]], folders: Sequence[Path]
+) -> dict[str, str]:
+    """Cases that some folder lacks, and which; ``found`` has those of every folder by the names in the first."""
+    lacking: dict[str, list[Path]] = {}
+    for folder, there in zip(folders, found, strict=True):
+        for name in (case.name for case in listed[0] if case.name not in there):
+            lacking.setdefault(name, []).append(folder)
+    for cases, there in zip(listed[1:], found[1:], strict=True):
+        for case in (case for case in cases if case not in there.values()):
+            lacking.setdefault(case.name, []).append(folders[0])
+    return {name: f"is not in {some(sorted({*map(str, where)}))}; it is left out" for name, where in lacking.items()}
 
 
 def _fuse_case(

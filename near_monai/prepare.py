@@ -7,18 +7,22 @@ says so, and millimetres survive.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from near_monai.boxes import crop_box
 from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
-from near_monai.io import read_label, read_volume, write_label, write_volume
+from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
+from near_monai.outcomes import Outcomes
 from near_monai.storage import claim_empty, write_json
+from near_monai.voxels import values_in
 
 IMAGE_FOLDER = "imagesTr"
 
@@ -37,32 +41,42 @@ def prepare(
         resolution: Voxels per side of the cube.
 
     Returns:
-        The cases written.
+        The cases written; a label map that is empty is left out.
 
     Raises:
-        NearError: If a label has no CT, their grids differ, a label map is empty or a file is unusable.
+        NearError: If a label has no CT (nothing is written then), all label maps are empty, or grids differ or a file
+            is unusable (all other cases are written).
     """
     if margin < 0 or resolution < 2:
         raise NearError(f"margin {margin} mm and resolution {resolution}; expected margin >= 0 and resolution >= 2")
     pairs = _pairs(ct_dir, label_dir)
     output = Path(output)
     claim_empty(output)
-    values: set[int] = set()
+    outcomes, written = Outcomes(), dict[str, list[int]]()
     for name, ct_path, label_path in pairs:
-        label, ct = read_label(label_path), read_volume(ct_path)
-        ct.check_grid_of(label)
-        if not label.array.any():
-            raise NearError(f"{label.path}: the label map is empty; expected at least one voxel above 0")
-        box = crop_box(label.array > 0, label.grid.spacing, margin)
-        crop, cube = box.slices(), box.grid(label.grid).cube(resolution)
-        affine = cube.affine_from(label.affine, label.grid)
-        classes = resize_label(label.array[crop], label.grid.spacing, resolution)
-        write_label(output / LABEL_FOLDER / f"{name}.nii.gz", classes, label, affine)
-        write_volume(output / IMAGE_FOLDER / f"{name}.nii.gz", resize_volume(ct.array[crop], resolution), ct, affine)
-        values.update(np.unique(label.array[label.array > 0]).tolist())
-    names = [name for name, _, _ in pairs]
-    write_json(output / DESCRIPTION, _description(names, sorted(values)))
-    return [Case(name, output / LABEL_FOLDER / f"{name}.nii.gz") for name in names]
+        with outcomes.of(name):
+            label, ct = read_label(label_path), read_volume(ct_path)
+            ct.check_grid_of(label)
+            if label.array.any():
+                _write_cubes(name, ct, label, output, margin, resolution)
+                written[name] = [value for value in values_in(label.array) if value]
+            else:
+                tqdm.write(f"{name}: {label_path}: the label map is empty; it is left out", file=sys.stderr)
+    if written:
+        write_json(output / DESCRIPTION, _description(list(written), sorted(set().union(*written.values()))))
+    outcomes.check(len(pairs))
+    if not written:
+        raise NearError(f"{label_dir}: the label map is empty in all {len(pairs)} cases; there is nothing to crop to")
+    return [Case(name, output / LABEL_FOLDER / f"{name}.nii.gz") for name in written]
+
+
+def _write_cubes(name: str, ct: LabelMap, label: LabelMap, output: Path, margin: float, resolution: int) -> None:
+    box = crop_box(label.array > 0, label.grid.spacing, margin)
+    crop, cube = box.slices(), box.grid(label.grid).cube(resolution)
+    affine = cube.affine_from(label.affine, label.grid)
+    classes = resize_label(label.array[crop], label.grid.spacing, resolution)
+    write_label(output / LABEL_FOLDER / f"{name}.nii.gz", classes, label, affine)
+    write_volume(output / IMAGE_FOLDER / f"{name}.nii.gz", resize_volume(ct.array[crop], resolution), ct, affine)
 
 
 def resize_volume(array: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:

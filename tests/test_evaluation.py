@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from near_monai.cli import main
 from near_monai.errors import NearError
 from near_monai.evaluation import CaseMasks, evaluate, evaluate_folders, format_table, summarise
-from near_monai.io import LabelMap, write_label
+from near_monai.io import LabelMap, read_label, write_label
 from near_monai.metrics import METRICS, score
 
 SHAPE = (12, 14, 17)
@@ -186,21 +188,79 @@ def test_missing_predictions_are_listed(folders: dict[str, Path]) -> None:
         evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
 
 
-def test_other_grids_are_refused(folders: dict[str, Path]) -> None:
+def test_a_case_on_another_grid_does_not_stop_the_others(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     write(folders["pred"], "1", tube(11)[:, :-1])
-    with pytest.raises(NearError, match=r"case 1: .*shape \(12, 13, 17\); expected \(12, 14, 17\)"):
-        evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    assert re.fullmatch(r"1: .*shape \(12, 13, 17\); expected \(12, 14, 17\).*\n", capsys.readouterr().err)
+    assert list(summary["failed"]) == ["1"] and summary["n"] == 3
+    assert all(math.isnan(value) for value in summary["cases"]["1"]["prediction"].values())
+    assert summary["metrics"]["dice"]["prediction"]["finite"] == 2
     write(folders["pred"], "1", tube(11))
     write(folders["noisy"], "1", tube(11), origin=0.5)
-    with pytest.raises(NearError, match=r"case 1: .*noisy.* grid of .*truth.*: up to .* mm \(.* voxels\) apart"):
-        evaluate_folders(folders["pred"], folders["truth"], folders["out"], folders["noisy"], quiet=True)
-    assert not folders["out"].exists()
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], folders["noisy"], quiet=True)
+    assert re.search(r"1: .*noisy.* grid of .*truth.*: up to .* mm \(.* voxels\) apart", capsys.readouterr().err)
+    assert summary["metrics"]["dice"]["difference"]["finite"] == 2
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *(str(folders[key]) for key in ("pred", "truth")), "-o", str(folders["out"]), "--quiet"])
+    assert end.value.code == 0
+    (folders["pred"] / "1.nii.gz").write_bytes(b"")
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *(str(folders[key]) for key in ("pred", "truth")), "-o", str(folders["out"]), "--quiet"])
+    captured = capsys.readouterr()
+    assert end.value.code == 1
+    assert captured.out.splitlines()[1].startswith("dice") and "(2/3)" in captured.out
+    assert captured.err.endswith("near-monai: 1 of 3 cases cannot be scored, and count as NaN: 1\n")
 
 
-def test_a_label_absent_from_the_truth_is_refused_but_not_from_the_prediction(folders: dict[str, Path]) -> None:
+def test_a_label_absent_from_the_truth_fails_its_case_but_not_from_the_prediction(folders: dict[str, Path]) -> None:
     write(folders["pred"], "case_3", tube(0))
     summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
     assert summary["cases"]["case_3"]["prediction"]["dice"] == 0.0
     write(folders["truth"], "2.img", tube(0))
-    with pytest.raises(NearError, match=r"case 2\.img: .*no voxel has label 9; labels present: 6"):
-        evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label=9, quiet=True)
+    assert "no voxel has label 9; labels present: 6" in summary["failed"]["2.img"]
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    assert "its truth holds class 6 alone" in summary["failed"]["2.img"], "aortas are not averaged with coronaries"
+    assert list(summary["failed"]) == ["2.img"]
+
+
+@pytest.mark.parametrize("pred", ["empty", "full"])
+def test_an_empty_truth_is_a_case_like_any_other(
+    folders: dict[str, Path], pred: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    for key in ("truth", *(["pred"] if pred == "empty" else [])):
+        affine = read_label(folders[key] / "1.nii.gz").affine
+        write_label(folders[key] / "1.nii.gz", nothing, LabelMap.from_array(nothing, affine))
+    for label in ("auto", "fg", 9):
+        summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label=label, quiet=True)
+        assert summary["failed"] == {}
+        assert "1: the truth is empty" in capsys.readouterr().err
+        dice = summary["cases"]["1"]["prediction"]["dice"]
+        assert math.isnan(dice) if pred == "empty" else dice == 0
+        assert math.isnan(summary["cases"]["1"]["prediction"]["hd95_mm"])
+        assert summary["metrics"]["hd95_mm"]["prediction"]["finite"] == 2 and summary["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("pred", "truth", "expected"),
+    [
+        ({1: 10}, {255: 12}, 10 / 11),  # two binary maps
+        ({1: 10}, {9: 12, 6: 3}, 10 / 11),  # a binary prediction of one class of several
+        ({9: 10, 6: 3}, {1: 12}, 10 / 11),
+        ({9: 10, 1: 3}, {1: 12}, 0),  # the truth's class is there: that is meant
+        ({6: 10}, {9: 12, 6: 3}, 0),  # the prediction is of another class of the truth
+    ],
+)
+def test_classes_pair_by_what_the_maps_hold(
+    tmp_path: Path, pred: dict[int, int], truth: dict[int, int], expected: float
+) -> None:
+    for name, classes in (("pred", pred), ("truth", truth)):
+        array = np.zeros(SHAPE, np.uint8)
+        for place, (value, length) in enumerate(classes.items()):
+            array[tube(length) if not place else np.roll(tube(length), 5, 0)] = value
+        write_label(tmp_path / f"{name}.nii.gz", array, LabelMap.from_array(array, np.diag([*SPACING, 1.0])))
+    found = evaluate_folders(tmp_path / "pred.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "out", quiet=True)
+    assert found["cases"]["truth"]["prediction"]["dice"] == pytest.approx(expected)

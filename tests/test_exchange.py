@@ -69,11 +69,79 @@ def test_nothing_noisy_slips_in(
     (tmp_path / "refined").mkdir()
     (tmp_path / "refined" / "a.nii.gz").write_bytes((old / "labelsTr" / "a.nii.gz").read_bytes())
     assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "new") == 1
-    assert "no refined label for 1 of 2 cases: b.nii.gz" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    assert f"b: {tmp_path}/refined/b.nii.gz: no refined label there; the case is left out" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "labelsTr" / "b.nii.gz").exists()
     assert run("dataset", old / "labelsTr", old, "-o", tmp_path / "refined") == 1
     assert "not an empty folder" in capsys.readouterr().err
     assert run("dataset", old / "labelsTr", old, "-o", old / "new") == 1
     assert "which it is to replace" in capsys.readouterr().err
-    assert run("dataset", old / "labelsTr", tmp_path / "refined", "-o", tmp_path / "new") == 1
+    assert run("dataset", old / "labelsTr", tmp_path / "refined", "-o", tmp_path / "other") == 1
     assert "holds no dataset.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["", "data/"])
+@pytest.mark.parametrize("links", [True, False])
+def test_images_beside_their_labels_come_along(
+    place: str,
+    links: bool,
+    tmp_path: Path,
+    noisy_vessel: NDArray[np.bool_],
+    vessel_grid: Grid,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = nib.Nifti1Image(noisy_vessel.astype(np.uint8), np.diag([*vessel_grid.spacing, 1.0]))
+    names = [f"{place}{number}.{kind}.nii.gz" for number in (1, 2) for kind in ("img", "label")]
+    for name in names:
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, tmp_path / "old" / name)
+    (tmp_path / "refined").mkdir()
+    for name in names[1::2]:
+        nib.save(image, tmp_path / "refined" / Path(name).name)
+    entries = [{"image": one, "label": other} for one, other in zip(names[::2], names[1::2], strict=True)]
+    (tmp_path / "old" / "dataset.json").write_text(json.dumps({"training": entries}))
+    (tmp_path / "old" / "notes").mkdir()
+    (tmp_path / "old" / "notes" / "a.txt").write_text("who labelled what")
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise OSError("no links here")
+
+        monkeypatch.setattr(Path, "symlink_to", refuse)
+    assert run("dataset", tmp_path / "refined", tmp_path / "old", "-o", tmp_path / "new") == 0
+    for name in names:
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes()
+        assert (tmp_path / "new" / name).is_symlink() == (links and "img" in name)
+    assert (tmp_path / "new" / "notes" / "a.txt").read_text() == "who labelled what"
+
+
+@pytest.mark.parametrize("description", [MSD, NNUNET], ids=["msd", "nnunet"])
+@pytest.mark.parametrize("bad", ["missing", "damaged", "moved"])
+def test_a_bad_case_is_left_out_with_its_image(
+    description: dict[str, Any],
+    bad: str,
+    tmp_path: Path,
+    noisy_vessel: NDArray[np.bool_],
+    vessel_grid: Grid,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = data_set(tmp_path / "old", description, noisy_vessel, vessel_grid)
+    if description is NNUNET:
+        for path in (old / "imagesTr").iterdir():
+            path.rename(path.with_name(path.name.replace(".nii", "_0000.nii")))
+    (tmp_path / "refined").mkdir()
+    empty = nib.Nifti1Image(np.zeros(noisy_vessel.shape, np.uint8), np.diag([*vessel_grid.spacing, 1.0]))
+    nib.save(empty, tmp_path / "refined" / "a.nii.gz")
+    if bad == "damaged":
+        (tmp_path / "refined" / "b.nii.gz").write_bytes(b"")
+    if bad == "moved":
+        affine = np.diag([*vessel_grid.spacing, 1.0])
+        affine[0, 3] = 1
+        nib.save(nib.Nifti1Image(empty.dataobj, affine), tmp_path / "refined" / "b.nii.gz")
+    assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "new") == 1
+    error = capsys.readouterr().err
+    assert "a.nii.gz: warning: is empty" in error
+    assert "near-monai: 1 of 2 cases failed: b (" in error
+    assert [case.name for case in find_cases(tmp_path / "new")] == ["a"]
+    assert json.loads((tmp_path / "new" / "dataset.json").read_text())["numTraining"] == 1
+    assert [path.name[0] for path in (tmp_path / "new" / "imagesTr").iterdir()] == ["a"]
+    assert (tmp_path / "new" / "imagesTs").is_symlink()

@@ -134,3 +134,38 @@ def test_class_refined_to_nothing_and_unknown_classes(folders: tuple[Path, Path]
     fused = read_label(tmp_path / "out" / "a.nii.gz").array
     assert not (fused == ATRIUM).any()
     assert fused[0, 0, 0] == 77
+
+
+def test_cases_that_a_folder_lacks_are_named(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (folders[0] / "a.nii.gz").read_bytes()
+    (folders[0] / "only first.nii.gz").write_bytes(whole)
+    (folders[1] / "only second.nii.gz").write_bytes(whole)
+    assert run("fuse", *folders, "-o", tmp_path / "out", "--quiet") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"only first: is not in {folders[1]}; it is left out"
+    assert lines[1] == f"only second: is not in {folders[0]}; it is left out"
+    assert lines[2].startswith("near-monai: 2 of 3 cases failed: only first, only second")
+    rows = json.loads((tmp_path / "out" / "fuse.json").read_text())["cases"]
+    assert {row["name"]: row["status"] for row in rows} == {
+        "only first": "failed",
+        "only second": "failed",
+        "a": "done",
+    }
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz"}
+
+
+def test_empty_maps_and_bad_files_stop_nobody(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    for folder in folders:
+        write_label(folder / "empty.nii.gz", nothing, LabelMap.from_array(nothing, np.eye(4)))
+    assert run("fuse", *folders, "-o", tmp_path / "out", "--quiet") == 0
+    assert not read_label(tmp_path / "out" / "empty.nii.gz").array.any()
+    assert read_label(tmp_path / "out" / "a.nii.gz").array.any()
+    (folders[1] / "empty.nii.gz").write_bytes(b"")
+    assert run("fuse", *folders, "-o", tmp_path / "again", "--quiet") == 1
+    assert "1 of 2 cases failed: empty (" in capsys.readouterr().err
+    assert (tmp_path / "again" / "a.nii.gz").is_file()

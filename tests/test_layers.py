@@ -31,7 +31,7 @@ ROWS = (
     "refinement whole files batch redraw fuse postprocessing",
     "surfaces",
     "edits decisions review views scene report",
-    "metrics",
+    "metrics comparison",
     "evaluation",
     "prepare",
     "curves handlers checkpoints volume training pack",

@@ -177,3 +177,15 @@ def test_never_over_the_input(tmp_path: Path) -> None:
     label = label.rename(tmp_path / "labelsTr")
     with pytest.raises(NearError, match="is not an empty folder"):
         prepare(ct, label, tmp_path, resolution=4)
+
+
+def test_a_bad_case_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, label in (("a", sphere()), ("b", np.zeros(SHAPE, np.uint8)), ("c", sphere(3))):
+        ct, labels = scan(tmp_path, name, label)
+    cases = prepare(ct, labels, tmp_path / "out", margin=1, resolution=4)
+    assert [case.name for case in cases] == ["a", "c"] == [case.name for case in find_cases(tmp_path / "out")]
+    assert "b.nii.gz: the label map is empty; it is left out" in capsys.readouterr().err
+    (ct / "a.nii.gz").write_bytes(b"")
+    with pytest.raises(NearError, match=r"1 of 3 cases failed: a \(.*damaged or not NIfTI"):
+        prepare(ct, labels, tmp_path / "again", margin=1, resolution=4)
+    assert [case.name for case in find_cases(tmp_path / "again")] == ["c"]
