@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import Anatomy, Structure
-from near_monai.boxes import Box, box_of, occupied, widen
+from near_monai.boxes import Box, box_where, occupied, widen
 from near_monai.cases import Case
 from near_monai.codes import save_code
 from near_monai.colours import segments_of
@@ -26,10 +26,13 @@ from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.places import in_world
 from near_monai.refinement import MARGIN_MM, Refined, refine_mask
 from near_monai.repair import VESSEL, Repaired
+from near_monai.segments import Segment
 from near_monai.transforms import AUTO, FOREGROUND, alone, choose_label, mask_of
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
 
+#: What viewers call the bridges of one class.
+BRIDGE = Segment(1, "bridge", (255, 221, 51))
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0
 
@@ -75,7 +78,7 @@ def refine_one_class(
     label = choose_label(labelled, options.label, str(case.label))
     structure = _structure(labelled, label, options, anatomy)
     network, space = networks(options.weights or shipped(structure.weights))
-    inner = box_of(mask_of(labelled, label)).moved(filled.start)
+    inner = box_where(labelled, lambda part: mask_of(part, label)).moved(filled.start)
     box = widen(inner, file.grid.spacing, MARGIN_MM * structure.scale, file.grid.shape)
     array, grid = np.ascontiguousarray(file.array[box.slices()]), box.grid(file.grid)
     mask = mask_of(array, label)
@@ -154,7 +157,7 @@ class _Target:
             write_volume(path, self.whole(result.probability), file, affine)
         if bridges.any():
             path = self.output / BRIDGE_FOLDER / self.case.file
-            write_label(path, self.whole(bridges.astype(np.uint8)), file, affine)
+            write_label(path, self.whole(bridges.astype(np.uint8)), file.unnamed(), affine, [BRIDGE])
         array = fused
         if self.place:
             array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
@@ -220,7 +223,7 @@ def refine_all_classes(
         codes = [replace(code, reference=file.grid) for code in whole.codes]
         save_code(output / CODE_FOLDER / f"{case.name}.npz", codes, file.affine)
     if whole.bridges.any():
-        write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file)
+        write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file.unnamed(), segments=segments_of(anatomy))
     write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
     rows = [
         row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}

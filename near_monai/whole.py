@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure
-from near_monai.boxes import box_of, crop_box
+from near_monai.boxes import box_of, box_where, crop_box, widen
 from near_monai.changes import Change
 from near_monai.components import count_components
 from near_monai.compose import compose
@@ -26,6 +26,7 @@ from near_monai.refinement import MARGIN_MM, refine_mask, repair_scaled
 from near_monai.repair import Repaired
 from near_monai.rules import violations
 from near_monai.space import WorkingSpace
+from near_monai.voxels import values_in
 from near_monai.weights import shipped
 
 #: Where a function of all says less than this, a structure claims nothing.
@@ -78,10 +79,10 @@ def refine_all(
     Raises:
         NearError: no class of the table is present.
     """
-    known = anatomy.knows(array)
-    if not known.any():
+    if not anatomy.knows(np.array(values_in(array))).any():
         raise NearError("no class of the anatomy table is in the label map; give another table")
-    box = crop_box(known, grid.spacing, MARGIN_MM * max(s.scale for s in anatomy.structures))
+    margin = MARGIN_MM * max(s.scale for s in anatomy.structures)
+    box = widen(box_where(array, anatomy.knows), grid.spacing, margin, grid.shape)
     cut, sub = box.slices(), box.grid(grid)
     inner = array[cut]
     codes: tuple[CaseCode, ...] = ()
@@ -91,7 +92,7 @@ def refine_all(
         found = _by_each(inner, sub, networks, anatomy)
     composed = compose([claim for claim, _ in found], inner, sub, anatomy)
 
-    out, bridges = array.copy(), np.zeros_like(array)
+    out, bridges = array.copy(order="K"), np.zeros_like(array)
     out[cut] = composed.array
     rows: list[dict[str, Any]] = []
     beyond = [repaired.beyond for _, repaired in found]
