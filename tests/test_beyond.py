@@ -1,4 +1,4 @@
-"""Labels beyond what F was trained on; the long run is ``python -m benchmarks.beyond``."""
+"""Labels beyond what F was trained on become no worse; the long run is ``python -m benchmarks.beyond``."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.beyond import main
+from benchmarks.beyond import attempt, jobs_of, lost, main
 from benchmarks.beyond_inputs import KINDS, far_volume, make
 
 SMALL = 64
+
+
+@pytest.mark.parametrize(("kind", "seed"), jobs_of(12, 0))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_small_label_becomes_worse(kind: str, seed: int) -> None:
+    row = attempt((kind, seed), side=SMALL)
+    assert not lost(row), row
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,3 +45,12 @@ def test_two_inputs_give_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [row["kind"] for row in found["inputs"]] == ["slices"] * 2 and found["kinds"]["all"]["n"] == 2
     assert {row["seed"] for row in found["inputs"]} == {1, 2}
     assert (out / "table.md").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_none_of_200_labels_becomes_worse(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["-o", str(out), "-n", "200", "--workers", "2"])
+    assert json.loads((out / "scores.json").read_text())["kinds"]["all"]["lost"] == 0
