@@ -113,3 +113,17 @@ def test_a_gap_that_f_closes_itself_is_a_bridge() -> None:
     (bridge,) = done.bridges
     assert bridge.gap_mm == pytest.approx(3.6, abs=0.5)  # from 16.4 to 20.0 mm
     np.testing.assert_array_equal(np.argwhere(done.bridge_mask), bridge.voxels)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param(np.random.default_rng(0).random((50, 50, 50)) < 3e-3, id="specks alone"),
+        pytest.param(np.random.default_rng(0).random((30, 30, 30)) < 0.5, id="noise alone"),
+        pytest.param(np.indices((30, 30, 30)).sum(0) % 2 == 0, id="chessboard"),
+    ],
+)
+def test_a_label_without_a_vessel_stays_as_it_is_and_says_so(mask: Mask) -> None:
+    done = refine_mask(mask, Grid.of(mask.shape, (0.5,) * 3), *loaded()).repaired
+    np.testing.assert_array_equal(done.mask, mask)
+    assert done.bridges == [] and "left as it was" in done.beyond
