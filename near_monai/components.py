@@ -36,15 +36,21 @@ class Components:
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> Components:
         """The components of ``mask`` ``(X, Y, Z)``."""
-        voxels = voxels_of(mask)
+        return cls.at(voxels_of(mask), mask.shape)
+
+    @classmethod
+    def at(cls, voxels: NDArray[np.intp], shape: tuple[int, ...]) -> Components:
+        """The components of ``voxels`` ``(N, 3)`` of a volume of ``shape``, in its order."""
         if not len(voxels):
-            return cls(mask.shape, voxels, np.zeros(0, np.int32))
+            return cls(shape, voxels, np.zeros(0, np.int32))
         around = _around(voxels)
         if len(voxels) <= SPARSE * np.prod(around.shape):
-            return cls(mask.shape, voxels, _owners(voxels, mask.shape))
-        part = mask[around.slices()]
+            return cls(shape, voxels, _owners(voxels, shape))
+        place = tuple((voxels - around.start).T)
+        part = np.zeros(around.shape, bool)
+        part[place] = True
         index, _ = ndimage.label(part, np.ones((3, 3, 3)))
-        return cls(mask.shape, voxels, index[part] - 1)
+        return cls(shape, voxels, index[place] - 1)
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -8,13 +8,16 @@ view ends where the array ends: what touches a face goes on beyond it, and beyon
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from near_monai.boxes import Box
+from near_monai.cleaning import LONG_MM, SMALL_MM3
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.frames import rounded
@@ -27,37 +30,85 @@ APART_MM = 20.0
 FINE_MM = 0.3
 
 
-def specks(found: Components) -> NDArray[np.bool_]:
-    """Per component of a label whether it is too small to be evidence of anything; none is if all are."""
-    small = found.sizes < SPECK_VOXELS
-    return small & ~small.all()
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The components of a label, judged by nothing but the label.
+
+    A speck is no evidence. Neither is a piece that is small and short where all else within reach is, too: nothing can
+    be joined to it. If that is all there is, everything counts.
+
+    Attributes:
+        found: the components.
+        loose: per component whether it is no evidence.
+        regions: boxes around the parts that are seen apart, see :func:`regions_of`.
+    """
+
+    found: Components
+    loose: NDArray[np.bool_]
+    regions: tuple[Box, ...]
+
+    @classmethod
+    def of(cls, found: Components, spacing: tuple[float, float, float]) -> Evidence:
+        """Judge the components of a label with voxels of ``spacing`` mm, in the scale of its structure."""
+        size = [rounded(s) for s in spacing]
+        short = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(size), axis=1) < LONG_MM
+        small = short & (found.sizes * math.prod(sorted(size)) < SMALL_MM3)
+        speck = (found.sizes < SPECK_VOXELS) & ~(found.sizes < SPECK_VOXELS).all()
+        numbers = np.flatnonzero(~speck)
+        regions, part = regions_of([found.boxes[number] for number in numbers], spacing)
+        large = np.isin(np.arange(len(regions)), part[~small[numbers]])
+        large |= not large.any()
+        loose = speck.copy()
+        loose[numbers] = ~large[part]
+        return cls(found, loose, tuple(region for region, kept in zip(regions, large, strict=True) if kept))
+
+    @property
+    def box(self) -> Box:
+        """Around all that counts; there must be some."""
+        low, high = (np.array([getattr(region, side) for region in self.regions]) for side in ("start", "stop"))
+        (a, b, c), (x, y, z) = low.min(0).tolist(), high.max(0).tolist()
+        return Box((a, b, c), (x, y, z))
+
+    def shown(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What counts of the label; ``mask`` itself if that is all of it."""
+        if not self.loose.any():
+            return mask
+        shown = mask.copy()
+        shown[tuple(self.found.voxels[self.loose[self.found.owner]].T)] = False
+        return shown
+
+    def aside(self, box: Box) -> Components:
+        """What does not count and lies outside ``box``."""
+        voxels = self.found.voxels
+        chosen = self.loose[self.found.owner] & ~np.all((voxels >= box.start) & (voxels < box.stop), axis=1)
+        owner = np.unique(self.found.owner[chosen], return_inverse=True)[1].astype(np.int32)
+        return Components(self.found.shape, voxels[chosen], owner)
 
 
-def without_specks(mask: NDArray[np.bool_], found: Components) -> NDArray[np.bool_]:
-    """``mask`` without its specks, given its components; itself if there are none."""
-    loose = specks(found)
-    if not loose.any():
-        return mask
-    shown = mask.copy()
-    shown[tuple(found.voxels[loose[found.owner]].T)] = False
-    return shown
-
-
-def regions_of(boxes: Sequence[Box], spacing: tuple[float, float, float]) -> list[Box]:
+def regions_of(boxes: Sequence[Box], spacing: tuple[float, float, float]) -> tuple[list[Box], NDArray[np.intp]]:
     """Boxes around the parts of a label, of which ``boxes`` hold the components, that are seen apart.
 
     Every one is the smallest around its components; any two are further apart than :data:`APART_MM` along some axis.
+
+    Returns:
+        The boxes, and for every component the number of its part.
     """
+    if not boxes:
+        return [], np.zeros(0, int)
     low, high = (np.array([getattr(box, side) for box in boxes]) for side in ("start", "stop"))
+    member = np.arange(len(boxes))
     reach = APART_MM / np.array([rounded(s) for s in spacing])
     while True:
         near = np.all((low[:, None] - reach < high) & (low < high[:, None] + reach), axis=-1)
         count, part = connected_components(near, directed=False)
+        member = part[member]
         if count == len(low):
             break
         low = np.array([low[part == number].min(0) for number in range(count)])
         high = np.array([high[part == number].max(0) for number in range(count)])
-    return [Box((a, b, c), (x, y, z)) for (a, b, c), (x, y, z) in zip(low.tolist(), high.tolist(), strict=True)]
+    low, high = low[np.argsort(part)], high[np.argsort(part)]
+    found = [Box((a, b, c), (x, y, z)) for (a, b, c), (x, y, z) in zip(low.tolist(), high.tolist(), strict=True)]
+    return found, member
 
 
 def averaged(masks: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[np.bool_], Grid]:

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Anatomy, Structure
-from near_monai.boxes import Box, box_where, occupied, widen
+from near_monai.boxes import Box, occupied, voxels_where, widen
 from near_monai.cases import Case
 from near_monai.codes import save_code
 from near_monai.colours import segments_of
-from near_monai.components import Components, count_components
+from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
+from near_monai.evidence import Evidence
 from near_monai.familiarity import warnings_for
-from near_monai.findings import find
+from near_monai.findings import find, set_aside
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, write_label, write_volume
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
@@ -78,7 +79,10 @@ def refine_one_class(
     label = choose_label(labelled, options.label, str(case.label))
     structure = _structure(labelled, label, options, anatomy)
     network, space = networks(options.weights or shipped(structure.weights))
-    inner = box_where(labelled, lambda part: mask_of(part, label)).moved(filled.start)
+    part = filled.grid(file.grid.scaled(1 / structure.scale))
+    found = Components.at(voxels_where(labelled, lambda plane: mask_of(plane, label)), labelled.shape)
+    evidence = Evidence.of(found, part.spacing)
+    inner = evidence.box.moved(filled.start)  # stray voxels far away would make all that follows as large as the scan
     box = widen(inner, file.grid.spacing, MARGIN_MM * structure.scale, file.grid.shape)
     array, grid = np.ascontiguousarray(file.array[box.slices()]), box.grid(file.grid)
     mask = mask_of(array, label)
@@ -87,6 +91,11 @@ def refine_one_class(
         kept = widen(inner, file.grid.spacing, CUBE_MARGIN_MM, file.grid.shape)
         target = kept.grid(file.grid).cube(options.resolution)
     result = refine_mask(mask, grid, network, space, target, options.clean, structure)
+    aside = evidence.aside(box.within(filled))
+    beside_mm3 = aside.sizes * file.grid.voxel_volume
+    gone = options.clean and not result.repaired.beyond
+    if gone:
+        labelled[tuple(aside.voxels.T)] = 0
     fused = put_back(array, grid, result.repaired.mask, target, label, anatomy)
     after = mask_of(fused, label)  # classes of higher priority have kept their voxels
     repaired = result.repaired.within(after, target)
@@ -95,15 +104,16 @@ def refine_one_class(
     written = _Target(case, output, file, target, place)
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
         writing = pool.submit(written.write, fused, replace(result, codes=codes), repaired.bridge_mask, options)
-        found = find(result.label, repaired, result.probability, target, structure.scale)
-        pieces_mm3 = Components.of(after).sizes * target.voxel_volume
+        places = find(result.label, repaired, result.probability, target, structure.scale)
+        places += set_aside(aside, part, structure.scale) if gone else []
+        pieces_mm3 = np.append(Components.of(after).sizes * target.voxel_volume, [] if gone else beside_mm3)
         row = {
             "label": label,
-            "components_before": count_components(mask),
-            "volume_before_mm3": _volume(mask, grid),
-            **_figures(pieces_mm3, result.label, repaired, target),
+            "components_before": len(evidence.found),
+            "volume_before_mm3": _volume(mask, grid, beside_mm3),
+            **_figures(pieces_mm3, result.label, repaired, target, beside_mm3 if gone else beside_mm3[:0]),
             "bridges": in_world(repaired.bridges, file.grid, file.affine),
-            "findings": in_world(found, file.grid, file.affine),
+            "findings": in_world(places, file.grid, file.affine),
             "structure": structure.name,
             "scale": structure.scale,
             "left_as_it_was": bool(repaired.beyond),
@@ -124,14 +134,18 @@ def _warnings(
 
 
 def _figures(
-    pieces_mm3: NDArray[np.floating], label: NDArray[np.bool_], repaired: Repaired, grid: Grid
+    pieces_mm3: NDArray[np.floating],
+    label: NDArray[np.bool_],
+    repaired: Repaired,
+    grid: Grid,
+    gone_mm3: NDArray[np.floating],
 ) -> dict[str, float]:
-    """What became of a label, of which ``pieces_mm3`` are left, all on ``grid``."""
+    """What became of a label on ``grid``: ``pieces_mm3`` are left, and ``gone_mm3`` beyond the grid are not."""
     return {
         "components_after": len(pieces_mm3),
         "volume_after_mm3": round(float(pieces_mm3.sum()), 3),
         "added_mm3": _volume(repaired.mask & ~label, grid),
-        "removed_mm3": _volume(label & ~repaired.mask, grid),
+        "removed_mm3": _volume(label & ~repaired.mask, grid, gone_mm3),
         "noise_mm": round(repaired.noise_mm, 4),
         "margin": round(repaired.margin, 6),
     }
@@ -245,5 +259,5 @@ def refine_all_classes(
     }
 
 
-def _volume(mask: NDArray[np.bool_], grid: Grid) -> float:
-    return round(float(np.count_nonzero(mask)) * grid.voxel_volume, 3)
+def _volume(mask: NDArray[np.bool_], grid: Grid, more_mm3: ArrayLike = 0.0) -> float:
+    return round(float(np.count_nonzero(mask) * grid.voxel_volume + np.sum(more_mm3)), 3)

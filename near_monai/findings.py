@@ -74,6 +74,23 @@ def find(
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
+def set_aside(pieces: Components, grid: Grid, scale: float = 1.0) -> list[Finding]:
+    """Findings of the pieces that were removed before F was asked, because they lie far from all that counts.
+
+    Args:
+        pieces: they.
+        grid: their grid, in the scale of the structure.
+        scale: see :func:`find`.
+    """
+    listed = zip(pieces.parts, (pieces.sizes * grid.voxel_volume).tolist(), strict=True)
+    found = []
+    for voxels, volume in listed:
+        if volume >= LEAST_MM3:
+            x, y, z = (grid.to_mm(voxels.mean(0)) * scale).tolist()
+            found.append(Finding("removed", (x, y, z), volume * scale**3, 0.0))
+    return found
+
+
 def wall_reach(grid: Grid) -> list[int]:
     """Voxels per axis that count as wall: :data:`WALL_MM`, at least one."""
     return [max(1, round(WALL_MM / step)) for step in grid.spacing]

@@ -26,7 +26,7 @@ from near_monai.coords import Grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.encoder import CodeEncoder, LabelEncoder
 from near_monai.errors import NearError
-from near_monai.evidence import averaged, cut_with_edges, regions_of, specks, with_rim, without_specks
+from near_monai.evidence import Evidence, averaged, cut_with_edges, regions_of, with_rim
 from near_monai.field import Code, OccupancyField
 from near_monai.frames import Frame, pose_of, rounded
 from near_monai.network import NearNetwork
@@ -222,7 +222,7 @@ def occupancy(
     network: NearNetwork,
     space: WorkingSpace,
     dtype: DTypeLike = np.float32,
-    found: Components | None = None,
+    evidence: Evidence | None = None,
 ) -> Occupancy:
     """Ask F about a label, at the voxels of its own grid.
 
@@ -232,17 +232,22 @@ def occupancy(
         network: trained network with an encoder.
         space: the working space that it was trained in.
         dtype: of the probability.
-        found: the components of the only mask, if they are known.
+        evidence: what counts of the only mask, if it is known.
 
     Returns:
         z and F's probability, which do not depend on how the array is stored, cropped or padded with background.
     """
-    parts = [found] if found is not None else [Components.of(mask) for mask in masks]
-    shown = np.stack([without_specks(mask, part) for mask, part in zip(masks, parts, strict=True)])
-    boxes = [box for part in parts for box, loose in zip(part.boxes, specks(part), strict=True) if not loose]
+    parts = (
+        [evidence]
+        if evidence is not None
+        else [Evidence.of(Components.of(mask), native.spacing) for mask in masks if mask.any()]
+    )
+    present = iter(parts)
+    shown = np.stack([next(present).shown(mask) if mask.any() else mask for mask in masks])
+    regions, _ = regions_of([region for part in parts for region in part.regions], native.spacing)
     probability = np.zeros((network.field.heads, *native.shape), dtype)
     codes = []
-    for region in regions_of(boxes, native.spacing):
+    for region in regions:
         pose = pose_of(np.asarray(shown[:, *region.slices()].any(0)), native.spacing)
         reach = space.truncate + max(native.spacing)
         inner, around = with_rim(region, [int(np.ceil(reach / rounded(s) - 1e-6)) for s in native.spacing])

@@ -15,7 +15,7 @@ from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask, signed_distance
 from near_monai.errors import NearError
-from near_monai.evidence import without_specks
+from near_monai.evidence import Evidence
 from near_monai.fusion import put_back
 from near_monai.inference import CaseCode, decode, occupancy
 from near_monai.network import NearNetwork
@@ -74,13 +74,13 @@ def refine_mask(
     if network.field.heads != 1:
         raise NearError(f"the weights are one function of {network.field.heads} structures: use --all-labels")
     small = native.scaled(1 / structure.scale)
-    found = Components.of(mask)
-    asked = occupancy(mask[None], small, network, space, found=found)
+    evidence = Evidence.of(Components.of(mask), small.spacing)
+    asked = occupancy(mask[None], small, network, space, evidence=evidence)
     probability = asked.probability[0]
     if target is None or target == native:
-        repaired = repair_scaled(mask, probability, native, structure, clean=clean, found=found)
+        repaired = repair_scaled(mask, probability, native, structure, clean=clean, evidence=evidence)
         return Refined(repaired, mask, probability, asked.codes, native)
-    shown = without_specks(mask, found)
+    shown = evidence.shown(mask)
     noise = noise_of(shown, probability, small)  # of the label itself, whatever the grid of the result
     seen = resample_mask(shown, native, target)
     if not seen.any():
@@ -99,11 +99,11 @@ def repair_scaled(
     structure: Structure,
     noise: float | None = None,
     clean: bool = True,
-    found: Components | None = None,
+    evidence: Evidence | None = None,
 ) -> Repaired:
     """:func:`near_monai.repair.repair` in the scale of ``structure``; ``noise`` too, what comes back is in mm."""
     small = grid.scaled(1 / structure.scale)
-    return repair(mask, probability, small, noise, clean, structure, found).scaled(structure.scale)
+    return repair(mask, probability, small, noise, clean, structure, evidence).scaled(structure.scale)
 
 
 @lru_cache(maxsize=2)

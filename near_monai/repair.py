@@ -20,7 +20,7 @@ from near_monai.cleaning import LONG_MM, drop_specks
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.errors import NearError
-from near_monai.evidence import regions_of, specks, without_specks
+from near_monai.evidence import Evidence
 from near_monai.frames import Frame, pose_of, rounded
 from near_monai.reconnection import reconnect
 
@@ -73,7 +73,7 @@ def repair(
     noise_mm: float | None = None,
     clean: bool = True,
     structure: Structure = VESSEL,
-    found: Components | None = None,
+    evidence: Evidence | None = None,
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
@@ -86,15 +86,15 @@ def repair(
         noise_mm: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
         clean: also reconnect and drop small pieces.
         structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
-        found: components of ``mask``, if they are known.
+        evidence: what counts of ``mask``, if it is known.
 
     Raises:
         NearError: F is not a number somewhere.
     """
     if not np.isfinite(probability).all():
         raise NearError("F is not a number somewhere: the weights are damaged, give others")
-    found = Components.of(mask) if found is None else found
-    shown = without_specks(mask, found)
+    evidence = Evidence.of(Components.of(mask), grid.spacing) if evidence is None else evidence
+    shown = evidence.shown(mask)
     same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
     noise = noise_of(shown, probability, same) if noise_mm is None else noise_mm
     trust = structure.trust
@@ -105,11 +105,11 @@ def repair(
         return Repaired(mask.copy(), np.zeros_like(mask), [], noise, margin, beyond)
     if clean:
         if structure.tubular:
-            result = result | _tubes(result, probability, same, shown, found)
+            result = result | _tubes(result, probability, same, shown, evidence)
         result = drop_specks(result, same.spacing, far_mm=0.0, long_mm=LONG_MM, counted=shown)
     else:
         result = result | mask & ~shown
-    bridges = find_bridges(found, result, probability, grid)
+    bridges = find_bridges(evidence.found, result, probability, grid)
     bridge_mask = np.zeros_like(mask)
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
@@ -131,7 +131,7 @@ def _tubes(
     probability: NDArray[np.float32],
     grid: Grid,
     label: NDArray[np.bool_],
-    found: Components,
+    evidence: Evidence,
 ) -> NDArray[np.bool_]:
     """Tubes between pieces of ``mask``, part by part of the ``label`` that F saw, and turned as F saw it.
 
@@ -139,8 +139,7 @@ def _tubes(
     label is looked at, so that a volume that is cropped to it gives the same.
     """
     tubes = np.zeros_like(mask)
-    boxes = [box for box, loose in zip(found.boxes, specks(found), strict=True) if not loose]
-    for region in regions_of(boxes, grid.spacing) if boxes else ():
+    for region in evidence.regions:
         pose = pose_of(label[region.slices()], grid.spacing)
         around = region.grow(1, mask.shape)
         frame = Frame.of(around, grid, pose)

@@ -14,7 +14,7 @@ from near_monai.anatomy import CORONARY, by_name
 from near_monai.cli import main
 from near_monai.components import Components
 from near_monai.coords import Grid
-from near_monai.evidence import without_specks
+from near_monai.evidence import Evidence
 from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.repair import decide
 from near_monai.weights import describe, shipped
@@ -129,7 +129,9 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     probability = read_volume(out / "probability" / "90.img.nii.gz")
     label = read_label(folder / "90.img.nii.gz").array == CORONARY
     margin = json.loads((out / "run.json").read_text())["cases"][0]["margin"]
-    shown = without_specks(label, Components.of(label))  # specks are kept, and F is not asked about them
+    shown = Evidence.of(Components.of(label), mask.grid.spacing).shown(
+        label
+    )  # specks are kept, and F is not asked about them
     np.testing.assert_array_equal(decide(shown, probability.array, margin) | (label & ~shown), mask.array > 0)
     redrawn, affine = near_monai.redraw(out / "codes" / "90.img.npz")
     near = probability.array > 0  # within 3 mm of the label, which a code does not know
