@@ -81,6 +81,8 @@ def _fields(lines: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         if not colon or key not in FIELDS or key in fields:
             raise ValueError(f"{line[:40]!r} in its header; expected fields of NRRD, each once")
         fields[key] = value.strip()
+        if key == "datafile" and value.split()[:1] == ["LIST"]:
+            raise UnsupportedError("data file: LIST (voxels in many files) is not supported; write them as one file")
     return fields, metadata
 
 
@@ -97,8 +99,6 @@ def _header(fields: dict[str, str], metadata: dict[str, str], length: int) -> Te
     if np.dtype(kind).itemsize > 1 and encoding != "text":
         order = {"little": "<", "big": ">"}[fields["endian"].lower()]
     data = fields.get("datafile", "")
-    if data.split()[:1] == ["LIST"]:
-        raise UnsupportedError("data file: LIST (voxels in many files) is not supported; write them as one file")
     kinds = fields.get("kinds", "").split() or ["domain"] * len(shape)
     directions = fields.get("spacedirections", "")
     rows = re.findall(VECTOR, directions)
@@ -134,9 +134,11 @@ def _check_others(shape: tuple[int, ...], spatial: tuple[int, ...], metadata: di
 
 
 def _affine(fields: dict[str, str], rows: list[str], inner: list[int], n: int) -> NDArray[np.float64]:
+    units = _quoted(fields.get("units", ""))
+    of_axes = [units[axis] for axis in inner] if len(units) == n and not rows else []
+    scale = np.array(_mm(_quoted(fields.get("spaceunits", "")) or of_axes or [""] * 3))[:, None]
     if rows:
         columns = np.array([finite_numbers(rows[axis].strip("()"), 3) for axis in inner]).T
-        scale = np.array(_units(fields.get("spaceunits", "")))[:, None]
     else:
         steps = fields.get("spacings", "1 " * n).split()
         if len(steps) != n:
@@ -145,8 +147,6 @@ def _affine(fields: dict[str, str], rows: list[str], inner: list[int], n: int) -
         if min(lengths) <= 0:
             raise ValueError(f"spacings {lengths}; expected lengths above 0")
         columns = np.diag(lengths)
-        units = _quoted(fields.get("units", ""))
-        scale = np.array(_units(" ".join(f'"{units[axis]}"' for axis in inner) if len(units) == n else ""))[:, None]
     check_axes(columns)
     origin = np.array(finite_numbers(fields.get("spaceorigin", "(0,0,0)").strip("()"), 3))[:, None]
     space = fields.get("space", "").lower().replace("-", "").removesuffix("time").replace(" ", "")
@@ -160,11 +160,10 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r'"([^"]*)"', text)
 
 
-def _units(text: str) -> list[float]:
+def _mm(units: list[str]) -> list[float]:
     """mm per unit along three axes."""
-    units = _quoted(text) or [""] * 3
     if len(units) != 3 or not all(unit.lower() in UNITS_MM for unit in units):
-        raise UnsupportedError(f"units {text} are not supported; write it in mm")
+        raise UnsupportedError(f"lengths in {', '.join(units)} are not supported; write it in mm")
     return [UNITS_MM[unit.lower()] for unit in units]
 
 
