@@ -137,17 +137,18 @@ def paired(names: Iterable[str], cases: Iterable[Case]) -> dict[str, Case]:
     alike: defaultdict[str, list[Case]] = defaultdict(list)
     for case in cases:
         exact[case.name] = case
-        alike[_plain(case.name)].append(case)
+        alike[plain_name(case.name)].append(case)
     found: dict[str, Case] = {}
     for name in names:
-        close = [exact[name]] if name in exact else alike[_plain(name)]
+        close = [exact[name]] if name in exact else alike[plain_name(name)]
         if len(close) > 1:
             raise NearError(f"case {name}: could be {some([str(case.label) for case in close])}; keep one of them")
         found.update((name, case) for case in close)
     return found
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name of a case whatever spells its accents, and without the ``.seg`` of 3D Slicer's files."""
     return unicodedata.normalize("NFC", name).removesuffix(".seg")
 
 

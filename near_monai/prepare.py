@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from near_monai.boxes import occupied, widen
-from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases
+from near_monai.cases import DESCRIPTION, LABEL_FOLDER, Case, find_cases, plain_name
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError
 from near_monai.io import LabelMap, read_label, read_volume, write_label, write_volume
@@ -116,7 +116,7 @@ def _pairs(ct_dir: str | Path, label_dir: str | Path) -> list[tuple[str, Path, P
 
 
 def _stem(name: str) -> str:
-    return re.sub(r"(_0000|\.img|\.label)$", "", name)
+    return re.sub(r"(_0000|\.img|\.label)$", "", plain_name(name))
 
 
 def _description(names: list[str], values: list[int]) -> dict[str, object]:

@@ -189,3 +189,11 @@ def test_a_bad_case_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(NearError, match=r"1 of 3 cases failed: a \(.*damaged or not NIfTI"):
         prepare(ct, labels, tmp_path / "again", margin=1, resolution=4)
     assert [case.name for case in find_cases(tmp_path / "again")] == ["c"]
+
+
+def test_names_are_paired_whatever_spells_them(tmp_path: Path) -> None:
+    like = LabelMap.from_array(sphere(), oblique())
+    write_label(tmp_path / "label" / "arte\u0301re.seg.nrrd", like.array, like)
+    write_volume(tmp_path / "ct" / "art\u00e9re_0000.nii.gz", ramp(), like)
+    (case,) = prepare(tmp_path / "ct", tmp_path / "label", tmp_path / "out", resolution=16)
+    assert case.name == "art\u00e9re"
