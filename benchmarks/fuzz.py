@@ -33,14 +33,17 @@ import yaml
 
 from benchmarks.damage import VALUES, bent, dumped, mutated
 from benchmarks.readings import check_cases, check_itk, check_nifti
-from near_monai.anatomy import load
+from near_monai.anatomy import HEART, load
 from near_monai.cases import find_cases
-from near_monai.codes import load_code, save_code
+from near_monai.codes import SavedCode, load_code, save_code
 from near_monai.coords import Grid
+from near_monai.description import Description
 from near_monai.errors import NearError
 from near_monai.inference import CaseCode
 from near_monai.io import LabelMap, write_label
 from near_monai.records import RECORD_FOLDER, Records
+from near_monai.space import WorkingSpace
+from near_monai.tensors import read_tensors, write_tensors
 from near_monai.weights import load_network, read_state
 
 LIMIT_S, LIMIT_BYTES = 3, 6 << 30
@@ -139,6 +142,8 @@ def fuzz_weights(chance: random.Random, folder: Path) -> bool:
     path = folder / "best.pt"
     if not STATE:
         STATE.update(read_state("bundle/models/model.pt"))
+    if chance.random() < 0.5:
+        return fuzz_described(chance, folder / "best.safetensors")
     state: dict[Any, Any] = dict(STATE)
     name = chance.choice(list(state))
     action = chance.randrange(8)
@@ -170,25 +175,28 @@ def fuzz_weights(chance: random.Random, folder: Path) -> bool:
     raise AssertionError(f"weights that do not fit were accepted: {action}, {name}, {type(network)}")
 
 
+def fuzz_described(chance: random.Random, path: Path) -> bool:
+    """A file of weights, bent, or with another description."""
+    shipped = Path("bundle/models/coronary.safetensors")
+    whole = shipped.read_bytes()
+    if chance.random() < 0.5:
+        path.write_bytes(bent(chance, whole))
+    else:
+        tensors, text = read_tensors(shipped, "")
+        write_tensors(path, tensors, dumped(mutated(chance, json.loads(text))))
+    network, _ = load_network(path, "cpu")
+    return isinstance(network.description, Description) and len(network.description.structures) > 0
+
+
 def fuzz_code(chance: random.Random, folder: Path) -> bool:
     grid = Grid((4, 4, 4), (0.5, 0.5, 0.5))
-    path = folder / "a.npz"
-    code = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
-    save_code(path, [CaseCode((code,), grid, None, grid)], np.eye(4))
+    path = folder / "a.safetensors"
+    code = torch.arange(64.0).reshape(1, 4, 4, 4)
+    weights = Description(HEART.structures[:1], WorkingSpace(), {}, "0", {}, "0" * 64)
+    save_code(path, SavedCode((CaseCode((code,), grid, None, grid),), np.eye(4), weights, HEART.structures[:1]))
     if chance.random() < 0.5:
-        with np.load(path) as file:
-            arrays: dict[str, Any] = {key: file[key] for key in file.files}
-        key = chance.choice(list(arrays))
-        options = [
-            np.zeros(0),
-            np.full((3, 3), np.nan),
-            np.array("x"),
-            np.zeros((3, 3)),
-            np.zeros((2, 3)),
-            np.array([Attack()]),
-        ]
-        arrays[key] = chance.choice([*options, np.full((3, 3), 1e300), arrays[key].astype(complex), arrays[key] * -1])
-        np.savez(path, **arrays)
+        tensors, text = read_tensors(path, "")
+        write_tensors(path, tensors, dumped(mutated(chance, json.loads(text))))
     else:
         path.write_bytes(bent(chance, path.read_bytes()))
     found = load_code(path)

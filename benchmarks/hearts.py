@@ -33,7 +33,11 @@ from near_monai.weights import load_network
 from near_monai.whole import refine_all
 
 MEASURES = ("dice", "surface_dice_1mm", "betti0_error", "volume_ratio")
-METHODS: dict[str, str | None] = {"noisy": None, "one function per class": None, "one function of all": "heart.pt"}
+METHODS: dict[str, str | None] = {
+    "noisy": None,
+    "one function per class": None,
+    "one function of all": "heart.safetensors",
+}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from monai.networks.nets import UNet
 from torch import nn
 from torch.nn import functional
 
+from near_monai.blueprints import register
 from near_monai.coords import sample, sample_axes
 from near_monai.encoder import LabelEncoder
 from near_monai.field import Code
@@ -84,3 +85,6 @@ class LogitGrid(nn.Module):
     def forward(self, code: Code, points: torch.Tensor) -> torch.Tensor:
         """:meth:`at` of a code."""
         return self.at(code, points)
+
+
+register(Denoiser, LogitGrid)  # weights of the U-Net may name them wherever this module is imported, and nowhere else

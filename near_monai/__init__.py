@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from near_monai.corruption import CorruptLabel
     from near_monai.datasets import PointDataset
     from near_monai.encoder import CodeEncoder
-    from near_monai.errors import NearError
+    from near_monai.errors import NearError, NearWarning
     from near_monai.field import OccupancyField
     from near_monai.inference import NearInferer
     from near_monai.metrics import score
@@ -32,6 +32,7 @@ _HOMES = {
     "NearError": "errors",
     "NearInferer": "inference",
     "NearNetwork": "network",
+    "NearWarning": "errors",
     "OccupancyField": "field",
     "PointDataset": "datasets",
     "coronary_tree": "coronary",
@@ -49,6 +50,7 @@ __all__ = [
     "NearError",
     "NearInferer",
     "NearNetwork",
+    "NearWarning",
     "OccupancyField",
     "PointDataset",
     "__version__",

@@ -6,8 +6,9 @@ The table is data (``anatomy.yaml``); another organ's table is a file of the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ class Structure:
     near: float = 0.0
     scale: float = 2.0
     tubular: bool = False
-    weights: str = "organs.pt"
+    weights: str = "organs.safetensors"
     trust: Trust = ORGAN_TRUST
     threshold: float = 0.5
     colour: tuple[int, int, int] = (128, 128, 128)
@@ -157,49 +158,97 @@ def _rows(text: str) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _structure(row: dict[str, Any]) -> Structure:
-    """One row, its values turned into the types of :class:`Structure`."""
-    turned = {key: _TURN.get(key, str)(value) for key, value in row.items()}
-    structure = Structure(**turned)
-    if structure.components < 1 or structure.near < 0 or not 0 < structure.scale < float("inf"):
+def structure_of(row: Mapping[str, Any], where: str = "structure") -> Structure:
+    """One row of a table, as :func:`row_of` gives it or a person writes it.
+
+    Raises:
+        NearError: a key is missing or unknown, or a value is of another type or out of its range.
+    """
+    try:
+        return _structure(row)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise NearError(f"{where}: {str(error).splitlines()[0]}; expected the keys of an anatomy table") from error
+
+
+def row_of(structure: Structure) -> dict[str, Any]:
+    """A structure as plain values: what :func:`structure_of` reads. Where its weights lie is not a part of it."""
+    row: dict[str, Any] = json.loads(json.dumps(asdict(structure)))
+    row["trust"] = [value for value in structure.trust if math.isfinite(value)]  # that all is known goes without saying
+    del row["weights"]
+    return row
+
+
+def _structure(row: Mapping[str, Any]) -> Structure:
+    """One row, its values checked and turned into the types of :class:`Structure`."""
+    for key in row:
+        if key not in _TURN:
+            raise ValueError(f"no structure has the key {key!r}")
+    structure = Structure(**{key: _TURN[key](key, value) for key, value in row.items()})
+    if structure.components < 1 or structure.near < 0 or structure.scale <= 0:
         raise ValueError(f"{structure.name}: components at least 1, near at least 0 and scale above 0")
     if not 0 < structure.threshold < 1:
         raise ValueError(f"{structure.name}: threshold {structure.threshold}; expected a number between 0 and 1")
     return structure
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"tubular: {value!r}; expected true or false")
+def _whole(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{key}: {value!r}; expected a whole number")
     return value
 
 
-def _trust(value: Any) -> Trust:
-    trust = Trust(*(float(v) for v in value))
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key}: {value!r}; expected a number")
+    return float(value)
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key}: {value!r}; expected a word")
+    return value
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}: {value!r}; expected true or false")
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError(f"{key}: {value!r}; expected a list of names")
+    return tuple(_text(key, name) for name in value)
+
+
+def _trust(key: str, value: Any) -> Trust:
+    trust = Trust(*(_number(key, v) for v in value))
     if not 0 <= trust.clean_mm < trust.noisy_mm <= trust.known_mm or not 0 <= trust.margin <= 0.5:
         raise ValueError(
-            f"trust: {value!r}; expected noise of clean and of noisy labels, rising, and a margin up to 0.5; if "
+            f"{key}: {value!r}; expected noise of clean and of noisy labels, rising, and a margin up to 0.5; if "
             "wanted also the most noise that is known"
         )
     return trust
 
 
-def _colour(value: Any) -> tuple[int, int, int]:
-    red, green, blue = (int(v) for v in value)
+def _colour(key: str, value: Any) -> tuple[int, int, int]:
+    red, green, blue = (_whole(key, v) for v in value)
     if not all(0 <= v <= 255 for v in (red, green, blue)):
-        raise ValueError(f"colour: {value!r}; expected three numbers 0..255")
+        raise ValueError(f"{key}: {value!r}; expected three numbers 0..255")
     return red, green, blue
 
 
-_TURN: dict[str, Callable[[Any], Any]] = {
-    "index": int,
-    "components": int,
-    "rank": int,
-    "touches": lambda names: tuple(map(str, names)),
-    "near": float,
-    "scale": float,
-    "threshold": float,
+_TURN: dict[str, Callable[[str, Any], Any]] = {
+    "index": _whole,
+    "name": _text,
+    "components": _whole,
+    "rank": _whole,
+    "touches": _names,
+    "near": _number,
+    "scale": _number,
+    "threshold": _number,
     "tubular": _flag,
+    "weights": _text,
     "trust": _trust,
     "colour": _colour,
 }

@@ -16,7 +16,7 @@ import monai
 import torch
 from tqdm import tqdm
 
-from near_monai.anatomy import HEART, Anatomy, table_of
+from near_monai.anatomy import Anatomy, table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.contents import fingerprint
@@ -30,10 +30,10 @@ from near_monai.repair import VESSEL
 from near_monai.results import clear, folders, written
 from near_monai.shards import Shard, local_rank
 from near_monai.space import WorkingSpace
-from near_monai.storage import digest, sweep
+from near_monai.storage import sweep
 from near_monai.transforms import ALL
 from near_monai.version import __version__
-from near_monai.weights import find_weights, load_network, pick_device, shipped
+from near_monai.weights import identity, load_network, pick_device, shipped
 
 logger = logging.getLogger("near_monai")
 
@@ -121,12 +121,10 @@ def summary_of(run: Row, output: Path) -> str:
 
 def _settings(options: Options, anatomy: Anatomy) -> Row:
     """Everything that decides what a result looks like: files by what they hold, not by where they lie."""
-    names = [options.weights] if options.weights else sorted({VESSEL.weights, *(s.weights for s in anatomy.structures)})
     return {
         "version": __version__,
         "options": asdict(replace(options, weights=None, table=None)),
-        "weights": {Path(name).name: fingerprint(find_weights(name)) for name in names},
-        "table": digest([asdict(structure) for table in (HEART, anatomy) for structure in table.structures]),
+        "weights_and_table": identity(options.weights, anatomy),
     }
 
 

@@ -4,7 +4,8 @@ A run is resumed by a step of its configuration, not by the start of its engine:
 the engine again and again, each time from weights that it was given.
 
 The folder of a run holds ``config.json`` (the configuration in force), ``latest.pt`` (all that is needed to go on:
-network, optimiser, schedule, epoch, best figure) and ``best.pt`` (a flat state dict, for ``--weights``). MONAI's
+network, optimiser, schedule, epoch, best figure), ``best.safetensors`` (the weights, for ``--weights``, with the
+description of what they are) and ``best.pt`` (the same numbers as a flat state dict, for MONAI's clients). MONAI's
 ``CheckpointSaver`` writes in place; here each file is written beside its target and renamed, so that a job killed at
 any moment leaves a whole one.
 """
@@ -24,10 +25,14 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from near_monai.datasets import PointDataset
 from near_monai.errors import NearError
 from near_monai.handlers import key_metric
+from near_monai.network import NearNetwork
+from near_monai.runs import describe_run
 from near_monai.storage import replacing
-from near_monai.weights import find_weights, load_state
+from near_monai.tensors import SUFFIX
+from near_monai.weights import find_weights, load_state, write_weights
 
 logger = logging.getLogger("near_monai")
 
@@ -41,7 +46,8 @@ class Checkpoints:
         optimizer: its optimiser.
         scheduler: its learning-rate schedule.
         evaluator: validation engine; its key metric decides what is best.
-        best_name: file of the best weights.
+        best_name: file of the best weights, see :func:`write_best`.
+        dataset: what is trained on; the best weights then say what they are, see :func:`near_monai.runs.describe_run`.
     """
 
     def __init__(
@@ -52,22 +58,30 @@ class Checkpoints:
         scheduler: LRScheduler,
         evaluator: Engine,
         best_name: str = "best.pt",
+        dataset: PointDataset | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.best_name = best_name
-        self.network = getattr(network, "module", network)
+        self.network: Any = getattr(network, "module", network)
         self.parts: dict[str, Any] = {"network": self.network, "optimizer": optimizer, "scheduler": scheduler}
         self.evaluator = evaluator
+        self.dataset = dataset
         self.best = -math.inf
         self.validated = 0
         self.resuming = False
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handlers that validate and step the schedule."""
+        engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.STARTED, self._restore)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._validate_last)
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare)
+
+    def _describe(self, engine: Engine) -> None:
+        if self.dataset is not None:
+            self.network.description = describe_run(self.folder, self.network, self.dataset.data)
+            self.dataset = None  # a trainer that is started again goes on with what it is
 
     def resume(self) -> None:
         """Have the next start of the trainer go on where the run in this folder was stopped, if there is one."""
@@ -106,7 +120,7 @@ class Checkpoints:
         figure = key_metric(engine)
         if figure > self.best:
             self.best = float(figure)
-            self._write(self.best_name, self.network.state_dict())
+            write_best(self.folder / self.best_name, self.network)
 
     def _validate_last(self, engine: Engine) -> None:
         """The last epoch counts, whatever the interval of validations is."""
@@ -126,10 +140,21 @@ def write_state(path: Path, state: Any) -> None:
             torch.save(state, part)
 
 
+def write_best(path: Path, network: NearNetwork) -> None:
+    """Write the weights of ``network`` as the flat state dict ``path`` and, if it says what it is, a file with that.
+
+    The latter has the same name but for its suffix, ``.safetensors``.
+    """
+    state = network.state_dict()
+    if network.description is not None and idist.get_rank() == 0:
+        network.description = write_weights(path.with_suffix(SUFFIX), state, network.description)
+    write_state(path, state)
+
+
 def start_from(network: nn.Module, weights: str) -> None:
     """Begin training at the weights of a file or of the bundle (fine-tuning), or where they are if there are none."""
     if weights:
-        load_state(network, find_weights(weights))
+        load_state(getattr(network, "module", network), find_weights(weights))
 
 
 def resume(handlers: Iterable[object]) -> None:
@@ -142,5 +167,6 @@ def resume(handlers: Iterable[object]) -> None:
 def load_best(folder: str | Path, network: nn.Module, name: str = "best.pt") -> None:
     """Put the best weights of a run into ``network`` (they stay as they are if nothing was validated)."""
     best = Path(folder) / name
-    if best.is_file():
-        load_state(network, best)
+    for path in (best.with_suffix(SUFFIX), best):
+        if path.is_file():
+            return load_state(network, path)

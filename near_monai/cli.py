@@ -30,7 +30,7 @@ def refine(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Label file, folder, dataset.json or datalist.")],
     output: Output,
     label: LabelOption = "auto",
-    weights: Annotated[str | None, typer.Option(help="Weights (.pt); the shipped ones if not given.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights (.safetensors); the shipped ones if not given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
     resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels around the label.")] = "native",
     save_codes: Annotated[bool, typer.Option("--save-codes", help="Also write z of every case.")] = False,
@@ -58,7 +58,9 @@ def refine(
         if which != "auto" or cube or save_probability or no_clean or structure:
             raise typer.BadParameter("goes with --weights, --table, --device, --save-codes", param_hint="--all-labels")
         if save_codes and not weights:
-            raise typer.BadParameter("needs one function of all classes: --weights heart.pt", param_hint="--save-codes")
+            raise typer.BadParameter(
+                "needs one function of all classes: --weights heart.safetensors", param_hint="--save-codes"
+            )
         which = "all"
     options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
     run = refine_files(source, output, options, quiet, part, workers or None)
@@ -109,18 +111,19 @@ def fuse(
 
 @app.command()
 def redraw(
-    codes: Annotated[Path, typer.Argument(metavar="CODES", help="Code file (.npz), or a folder of them.")],
+    codes: Annotated[Path, typer.Argument(metavar="CODES", help="Code file, or a folder of them.")],
     output: Output,
-    weights: Annotated[str | None, typer.Option(help="Weights the codes were made with.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights the codes were made with, if they are not shipped.")
+    ] = None,
     resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
-    table: Table = None,
 ) -> None:
     """Draw masks anew from saved codes and F, at any resolution."""
     from near_monai.redraw import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
-    typer.echo(f"{redraw_files(codes, output, weights, cube, device, _text(table))} masks written to {output}")
+    typer.echo(f"{redraw_files(codes, output, weights, cube, device)} masks written to {output}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -216,15 +219,19 @@ def dataset(
 @app.command()
 def pack(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new .zip, such as coronary_near.zip.")],
-    weights: Annotated[Path | None, typer.Option(help="Your best.pt; the shipped weights if not given.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your weights; the shipped ones if not given.")] = None,
+    data: Annotated[str | None, typer.Option(help="Whose data made your weights, for the model card.")] = None,
+    authors: Annotated[str | None, typer.Option(help="Who made them.")] = None,
+    version_name: Annotated[str | None, typer.Option(help="Version of the bundle.")] = None,
 ) -> None:
     """Pack a bundle to share, which runs with this package or without it. Nothing of the training cases goes in.
 
     The configurations of a bundle, and its source, are programs: run only those of people whom you trust.
     """
+    from near_monai.pack import Provenance
     from near_monai.pack import pack as write_pack
 
-    write_pack(output, weights)
+    write_pack(output, weights, Provenance(data, authors, version_name))
 
 
 def _report(run: Path, quiet: bool) -> None:

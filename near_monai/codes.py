@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from near_monai.anatomy import Structure, row_of, structure_of
 from near_monai.coords import Grid
 from near_monai.datasets import TrainingCase
+from near_monai.description import Description, expect_keys, read_strict
 from near_monai.errors import NearError
 from near_monai.frames import Frame, Pose
 from near_monai.inference import CaseCode, decode_all, table_code
 from near_monai.io import LabelMap
 from near_monai.network import NearNetwork
-from near_monai.storage import replacing
-from near_monai.weights import load_network
+from near_monai.tensors import SUFFIX, fingerprint_of, read_tensors, write_tensors
+from near_monai.weights import find_shipped, find_weights, load_network
 
-#: What numpy makes of a damaged or foreign ``.npz``.
-READ_ERRORS = (
-    OSError,
-    KeyError,
-    ValueError,
-    TypeError,
-    EOFError,
-    RuntimeError,  # zipfile, for a file that calls itself encrypted
-    zipfile.BadZipFile,
-    zlib.error,
-    MemoryError,
-)
+EXPECTED = "a code as --save-codes writes it"
 
 
 @dataclass(frozen=True)
 class SavedCode:
-    """A case's code and where the case lies in the world.
+    """A case's code, where the case lies in the world, and what it takes to draw it.
 
     Attributes:
-        codes: z of the case, per region.
-        affine: 4 x 4 world affine of the grid of the label, their ``reference``.
+        codes: z of the case, per region, in the scale of its structure.
+        affine: 4 x 4 world affine of the grid of the file, their ``reference``.
+        weights: what the weights are that made it.
+        structures: what they drew, one per head of F, with the threshold of each.
     """
 
     codes: tuple[CaseCode, ...]
     affine: NDArray[np.float64]
+    weights: Description
+    structures: tuple[Structure, ...]
+
+    @property
+    def reference(self) -> Grid:
+        """The grid of the file, in the scale of the structure."""
+        return self.codes[0].reference
 
 
-def save_code(path: str | Path, codes: Sequence[CaseCode], affine: ArrayLike) -> None:
-    """Write the codes of a case as a compressed ``.npz`` of plain arrays (no pickles); complete or not at all."""
-    path = Path(path)
-    arrays: dict[str, Any] = {}
-    for number, code in enumerate(codes):
-        arrays |= {f"{number}.code{scale}": grid.numpy() for scale, grid in enumerate(code.codes)}
-        arrays[f"{number}.grid"] = _rows(code.grid)
+def save_code(path: str | Path, saved: SavedCode) -> None:
+    """Write a code as a ``.safetensors``; complete or not at all."""
+    tensors: dict[str, torch.Tensor] = {}
+    regions: list[dict[str, Any]] = []
+    for number, code in enumerate(saved.codes):
+        tensors |= {f"{number}.code{scale}": grid for scale, grid in enumerate(code.codes)}
         if code.blocks is not None:
-            arrays[f"{number}.blocks"] = code.blocks
-        if code.frame is not None:
-            frame = code.frame
-            arrays[f"{number}.frame"] = np.array([frame.origin, frame.step, frame.shape, *astuple(frame.pose)], float)
-    with replacing(path) as part:
-        np.savez_compressed(part, **arrays, reference=_rows(codes[0].reference), affine=np.asarray(affine, np.float64))
+            tensors[f"{number}.blocks"] = torch.as_tensor(code.blocks)
+        regions.append({"grid": _rows(code.grid), "frame": None if code.frame is None else asdict(code.frame)})
+    text = {
+        "regions": regions,
+        "reference": _rows(saved.reference),
+        "affine": np.asarray(saved.affine, np.float64).tolist(),
+        "weights": json.loads(saved.weights.to_json()),
+        "structures": [row_of(structure) for structure in saved.structures],
+        "fingerprint": fingerprint_of(tensors),
+    }
+    write_tensors(path, tensors, json.dumps(text, allow_nan=False, sort_keys=True))
 
 
 def load_code(path: str | Path) -> SavedCode:
@@ -72,44 +75,91 @@ def load_code(path: str | Path) -> SavedCode:
     Raises:
         NearError: the file is missing, damaged or not a code.
     """
+    tensors, text = read_tensors(path, EXPECTED)
+    content = read_strict(text, path)
     try:
-        # opened here: np.load leaves a damaged file open
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = dict(file)
-        reference = _grid(arrays["reference"])
-        affine = LabelMap.from_array(np.empty((1, 1, 1)), arrays["affine"]).affine
-        count = len([name for name in arrays if name.endswith(".grid")])
-        codes = tuple(_region(arrays, number, reference) for number in range(count))
-        if not codes:
+        expect_keys(content, ["regions", "reference", "affine", "weights", "structures", "fingerprint"])
+        if content["fingerprint"] != fingerprint_of(tensors):
+            raise ValueError("the numbers are not those that were written")
+        weights = Description.from_json(json.dumps(content["weights"]), path)
+        structures = tuple(structure_of(row, str(path)) for row in content["structures"])
+        affine = LabelMap.from_array(np.empty((1, 1, 1)), content["affine"], Path(path)).affine
+        reference, regions = _grid(content["reference"]), content["regions"]
+        codes = tuple(_region(tensors, number, regions[number], reference) for number in range(len(regions)))
+        if not codes or not structures:
             raise ValueError("a case has codes")
-        return SavedCode(codes, affine)
-    except READ_ERRORS as error:
-        raise NearError(f"{path}: missing, damaged or not a code file; expected what --save-codes writes") from error
+    except NearError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+        raise NearError(f"{path}: damaged, or not a code; expected {EXPECTED}") from error
+    return SavedCode(codes, affine, weights, structures)
 
 
-def _region(arrays: dict[str, NDArray[Any]], number: int, reference: Grid) -> CaseCode:
-    """z of one region, from the arrays of a file."""
-    scales = sorted(name for name in arrays if name.startswith(f"{number}.code"))
-    codes = tuple(torch.as_tensor(arrays[name]) for name in scales)
-    if not codes or not all(code.is_floating_point() and code.isfinite().all() for code in codes):
-        raise ValueError("codes are finite")
-    frame = arrays.get(f"{number}.frame")
-    grid = _grid(arrays[f"{number}.grid"])
-    return CaseCode(codes, grid, arrays.get(f"{number}.blocks"), reference, None if frame is None else _frame(frame))
+def _region(tensors: dict[str, torch.Tensor], number: int, row: dict[str, Any], reference: Grid) -> CaseCode:
+    """z of one region, from the contents of a file."""
+    expect_keys(row, ["grid", "frame"])
+    blocks = tensors.get(f"{number}.blocks")
+    scales = sorted(name for name in tensors if name.startswith(f"{number}.code"))
+    codes = tuple(tensors[name] for name in scales)
+    if not codes or not all(c.ndim == 4 and c.is_floating_point() and c.isfinite().all() for c in codes):
+        raise ValueError("codes are finite grids")
+    if blocks is not None and (blocks.dtype != torch.bool or blocks.ndim != 3):
+        raise ValueError("blocks are a mask")
+    frame = None if row["frame"] is None else _frame(row["frame"])
+    return CaseCode(codes, _grid(row["grid"]), None if blocks is None else blocks.numpy(), reference, frame)
 
 
-def _frame(rows: NDArray[np.float64]) -> Frame:
-    place = _grid(rows[[2, 1, 0]])
-    (a, b, c), (x, y, z) = rows[3].astype(int).tolist(), rows[4].astype(bool).tolist()
-    if {a, b, c} != {0, 1, 2}:
-        raise ValueError("axes have an order")
+def _frame(row: dict[str, Any]) -> Frame:
+    expect_keys(row, ["origin", "step", "shape", "pose"])
+    expect_keys(row["pose"], ["order", "flipped"])
+    place = _grid([row["shape"], row["step"], row["origin"]])
+    (a, b, c), (x, y, z) = row["pose"]["order"], row["pose"]["flipped"]
+    if {a, b, c} != {0, 1, 2} or not all(isinstance(flag, bool) for flag in (x, y, z)):
+        raise ValueError("axes have an order and a direction")
     return Frame(place.origin, place.spacing, place.shape, Pose((a, b, c), (x, y, z)))
 
 
 def save_table_codes(folder: str | Path, network: NearNetwork, cases: Sequence[TrainingCase]) -> None:
     """Write z_i of every training case of a :class:`~near_monai.table.CodeTable` to ``folder``."""
+    weights = described(network)
     for number, case in enumerate(cases):
-        save_code(Path(folder) / f"{case.name}.npz", [table_code(network, number, case.grid)], case.affine)
+        codes = (table_code(network, number, case.grid),)
+        save_code(Path(folder) / f"{case.name}{SUFFIX}", SavedCode(codes, case.affine, weights, case.structures))
+
+
+def described(network: NearNetwork) -> Description:
+    """What a network is.
+
+    Raises:
+        NearError: its weights came from nowhere that says so, and a code of it could never be drawn again.
+    """
+    if network.description is None:
+        raise NearError("nothing says what the weights are; give the .safetensors of their run, or save no codes")
+    return network.description
+
+
+def network_for(saved: SavedCode, path: str | Path, weights: str | Path | None, device: str) -> NearNetwork:
+    """The network that made a code.
+
+    Args:
+        saved: the code.
+        path: its file, for messages.
+        weights: weights; ``None`` for the shipped ones that made it.
+        device: see :func:`near_monai.weights.pick_device`.
+
+    Raises:
+        NearError: these are other weights, or no shipped ones made it.
+    """
+    wanted = saved.weights.fingerprint
+    source = f"weights {wanted[:12]} ({', '.join(s.name for s in saved.structures)}; {saved.weights.version})"
+    found = find_weights(weights) if weights is not None else find_shipped(wanted)
+    if found is None:
+        raise NearError(f"{path}: was made with {source}, which are not shipped; give their file with --weights")
+    network, _ = load_network(found, device)
+    own = described(network).fingerprint
+    if own != wanted:
+        raise NearError(f"{path}: was made with {source}, and {found} is {own[:12]}; give the weights that made it")
+    return network
 
 
 def redraw(
@@ -119,44 +169,53 @@ def redraw(
 
     Args:
         path: code file.
-        weights: weights of the network that made it, as for :func:`near_monai.weights.load_network`.
-        resolution: N for a cube of N^3 voxels over the box that the code spans; ``None`` for the grid of the label.
+        weights: weights of the network that made it; ``None`` for the shipped ones that did.
+        resolution: N for a cube of N^3 voxels over the box that the code spans; ``None`` for the grid of the file that
+            was refined.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
 
     Returns:
         float32 ``(X, Y, Z)`` in [0, 1], or ``(C, X, Y, Z)`` from a function of C structures, and its world affine.
 
     Raises:
-        NearError: unusable code or weights.
+        NearError: unusable code, or other weights.
     """
     saved = load_code(path)
-    network, _ = load_network(weights, device)
-    reference = saved.codes[0].reference
-    target = _span(saved.codes).cube(resolution) if resolution else reference
+    network = network_for(saved, path, weights, device)
+    target = span(saved).cube(resolution) if resolution else saved.reference
+    probability = draw(saved, network, target, path)
+    affine = target.affine_from(saved.affine, saved.reference)
+    return probability[0] if len(probability) == 1 else probability, affine
+
+
+def draw(saved: SavedCode, network: NearNetwork, target: Grid, path: str | Path) -> NDArray[np.floating]:
+    """:func:`near_monai.inference.decode_all` of the regions of a code from a file, the surest of which counts.
+
+    Raises:
+        NearError: the file was changed: its numbers are none that F can read.
+    """
     try:
-        probability = np.maximum.reduce([decode_all(code, network.field, target) for code in saved.codes])
-    except RuntimeError as error:
-        raise NearError(f"{path}: does not fit these weights; give the weights that the code was made with") from error
-    if len(probability) == 1:
-        probability = probability[0]
-    return probability, target.affine_from(saved.affine, reference)
+        found: NDArray[np.floating] = np.maximum.reduce([decode_all(c, network.field, target) for c in saved.codes])
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise NearError(f"{path}: damaged: its codes do not fit F; make it anew with --save-codes") from error
+    return found
 
 
-def _span(codes: Sequence[CaseCode]) -> Grid:
-    """A grid over everything that codes span, in the mm frame of the case."""
-    spans = [code.grid if code.frame is None else code.frame.place for code in codes]
+def span(saved: SavedCode) -> Grid:
+    """A grid over everything that the codes of a case span, in the mm frame of the case."""
+    spans = [code.grid if code.frame is None else code.frame.place for code in saved.codes]
     low = np.min([np.subtract(span.origin, np.divide(span.spacing, 2)) for span in spans], 0)
     high = np.max([span.to_mm(np.asarray(span.shape) - 0.5) for span in spans], 0)
     step = np.asarray(spans[0].spacing)
     return Grid.of(np.ceil((high - low) / step - 1e-6), step, low + step / 2)
 
 
-def _rows(grid: Grid) -> NDArray[np.float64]:
-    return np.asarray([grid.shape, grid.spacing, grid.origin], np.float64)
+def _rows(grid: Grid) -> list[list[float]]:
+    return [[float(value) for value in row] for row in (grid.shape, grid.spacing, grid.origin)]
 
 
-def _grid(rows: NDArray[np.float64]) -> Grid:
-    shape, spacing, origin = rows
-    if not np.isfinite(rows).all() or (shape < 1).any() or (spacing <= 0).any():
+def _grid(rows: Any) -> Grid:
+    shape, spacing, origin = np.asarray(rows, np.float64)
+    if not np.isfinite([shape, spacing, origin]).all() or (shape < 1).any() or (spacing <= 0).any():
         raise ValueError("a grid has voxels")
     return Grid.of(shape, spacing, origin)

@@ -14,6 +14,7 @@ from monai.data import Dataset
 from monai.transforms import Randomizable
 from numpy.typing import ArrayLike, NDArray
 
+from near_monai.anatomy import Structure, by_name
 from near_monai.compact import CompactField
 from near_monai.coords import Grid, sample_axes
 from near_monai.corruption import CorruptLabel
@@ -63,6 +64,8 @@ class TrainingCase:
         affine: 4 x 4 world affine of that grid.
         channels: what is known of every channel.
         order: the channels by fusion priority, winner first.
+        structures: what they show, one per channel.
+        own: made from a label map of the user's, not generated.
     """
 
     name: str
@@ -71,6 +74,8 @@ class TrainingCase:
     affine: NDArray[np.float64]
     channels: tuple[Channel, ...] = (Channel(),)
     order: tuple[int, ...] = (0,)
+    structures: tuple[Structure, ...] = (by_name("coronary"),)
+    own: bool = False
 
     @property
     def field(self) -> CompactField:

@@ -19,6 +19,10 @@ class UsageError(NearError):
     """A command that was started in a way that makes no sense: exit code 2."""
 
 
+class NearWarning(UserWarning):
+    """Something about a label or its weights that a person should look at."""
+
+
 def some(names: Sequence[str], most: int = 10) -> str:
     """The first ``most`` of ``names``, for a message, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

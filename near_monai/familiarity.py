@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.anatomy import Structure
 from near_monai.boxes import box_of
 from near_monai.coords import Grid
-from near_monai.repair import wall_area
+from near_monai.repair import VESSEL, wall_area
 
 #: Mean radius of a coronary tree in mm, 2 V / A. Real labels and generated trees have 1.0 to 2.2, an aorta 10.
 RADIUS_MM = (0.7, 3.0)
@@ -17,6 +18,28 @@ EXTENT_MM = (50.0, 200.0)
 VOLUME_CHANGE = 0.3
 #: A component with more than this share of the volume leaves nothing for the other tree.
 ONE_TREE = 0.97
+
+
+def remarks(
+    mask: NDArray[np.bool_],
+    grid: Grid,
+    pieces_mm3: NDArray[np.floating],
+    beyond: str,
+    structure: Structure,
+) -> list[str]:
+    """What is unusual about a label of ``structure``; only of coronary arteries is it known what is usual.
+
+    Args:
+        mask: as for :func:`warnings_for`.
+        grid: as for :func:`warnings_for`.
+        pieces_mm3: as for :func:`warnings_for`, but there may be none.
+        beyond: why the label was left as it was, if it was.
+        structure: what it is.
+    """
+    if not len(pieces_mm3):
+        return ["nothing is left of the label"]
+    unusual = warnings_for(mask, grid, pieces_mm3) if structure.name == VESSEL.name else []
+    return [beyond] * bool(beyond) + unusual
 
 
 def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating]) -> list[str]:

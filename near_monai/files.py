@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Anatomy, Structure
-from near_monai.boxes import Box, occupied, voxels_where, widen
+from near_monai.anatomy import Anatomy
+from near_monai.boxes import Box, box_of, occupied, voxels_where, widen
 from near_monai.cases import Case
-from near_monai.codes import save_code
+from near_monai.codes import SavedCode, described, save_code
 from near_monai.colours import segments_of
 from near_monai.components import Components
 from near_monai.coords import Grid
-from near_monai.errors import NearError
 from near_monai.evidence import Evidence
-from near_monai.familiarity import warnings_for
+from near_monai.familiarity import remarks
 from near_monai.findings import find, set_aside
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, write_label, write_volume
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.places import in_world
-from near_monai.refinement import MARGIN_MM, Refined, refine_mask
+from near_monai.refinement import MARGIN_MM, refine_mask
 from near_monai.repair import VESSEL, Repaired
 from near_monai.segments import Segment
-from near_monai.transforms import AUTO, FOREGROUND, alone, choose_label, mask_of
+from near_monai.subject import as_trained, check_units, doubts_of, subject_of
+from near_monai.tensors import SUFFIX
+from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of, refuse_strangers
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
 
@@ -52,8 +53,8 @@ class Options:
         save_probability: also write F on the output grid.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
         table: anatomy table, ``None`` for the heart's.
-        structure: what the class is, by its name in the table. ``None``: in a map of several classes the table's row of
-            that number, in a map of one class a coronary tree, whatever its number.
+        structure: what the class is, by its name in the table; ``None`` for the rule of
+            :func:`near_monai.subject.subject_of`.
     """
 
     label: int | str = AUTO
@@ -76,13 +77,16 @@ def refine_one_class(
         return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
     filled = occupied(file.array)  # a scan is a hundred times larger than what is labelled in it
     labelled = file.array[filled.slices()]
-    label = choose_label(labelled, options.label, str(case.label))
-    structure = _structure(labelled, label, options, anatomy)
+    label = choose_label(labelled, options.label, str(case.label), anatomy)
+    given = networks(options.weights)[0].description if options.weights else None
+    table = anatomy if options.table else None
+    structure = subject_of(labelled, label, table, options.structure, given, str(case.label))
     network, space = networks(options.weights or shipped(structure.weights))
     part = filled.grid(file.grid.scaled(1 / structure.scale))
     found = Components.at(voxels_where(labelled, lambda plane: mask_of(plane, label)), labelled.shape)
     evidence = Evidence.of(found, part.spacing)
     inner = evidence.box.moved(filled.start)  # stray voxels far away would make all that follows as large as the scan
+    check_units(inner, file.grid.spacing, structure.scale, str(case.label))
     box = widen(inner, file.grid.spacing, MARGIN_MM * structure.scale, file.grid.shape)
     array, grid = np.ascontiguousarray(file.array[box.slices()]), box.grid(file.grid)
     mask = mask_of(array, label)
@@ -101,9 +105,10 @@ def refine_one_class(
     repaired = result.repaired.within(after, target)
     place = None if options.resolution else box
     codes = tuple(replace(code, reference=file.grid.scaled(1 / structure.scale)) for code in result.codes)
+    saved = SavedCode(codes, file.affine, described(network), (structure,)) if options.save_codes else None
     written = _Target(case, output, file, target, place)
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
-        writing = pool.submit(written.write, fused, replace(result, codes=codes), repaired.bridge_mask, options)
+        writing = pool.submit(written.write, fused, result.probability, repaired.bridge_mask, saved, options)
         places = find(result.label, repaired, result.probability, target, structure.scale)
         places += set_aside(aside, part, structure.scale) if gone else []
         pieces_mm3 = np.append(Components.of(after).sizes * target.voxel_volume, [] if gone else beside_mm3)
@@ -117,20 +122,12 @@ def refine_one_class(
             "structure": structure.name,
             "scale": structure.scale,
             "left_as_it_was": bool(repaired.beyond),
-            "warnings": file.warnings + _warnings(mask, grid, pieces_mm3, repaired.beyond, structure),
+            "warnings": file.warnings
+            + doubts_of(network, structure)
+            + remarks(mask, grid, pieces_mm3, repaired.beyond, structure),
         }
         writing.result()
     return row
-
-
-def _warnings(
-    mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating], beyond: str, structure: Structure
-) -> list[str]:
-    """What is unusual about a label; only of coronary arteries is it known what is usual."""
-    if not len(pieces_mm3):
-        return ["nothing is left of the label"]
-    unusual = warnings_for(mask, grid, pieces_mm3) if structure.weights == VESSEL.weights else []
-    return [beyond] * bool(beyond) + unusual
 
 
 def _figures(
@@ -161,14 +158,21 @@ class _Target:
     grid: Grid
     place: Box | None
 
-    def write(self, fused: NDArray[np.uint8], result: Refined, bridges: NDArray[np.bool_], options: Options) -> None:
+    def write(
+        self,
+        fused: NDArray[np.uint8],
+        probability: NDArray[np.float32],
+        bridges: NDArray[np.bool_],
+        code: SavedCode | None,
+        options: Options,
+    ) -> None:
         """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
         file, affine = self.file, None if self.place else self.grid.affine_from(self.file.affine, self.file.grid)
-        if options.save_codes:
-            save_code(self.output / CODE_FOLDER / f"{self.case.name}.npz", result.codes, file.affine)
+        if code is not None:
+            save_code(self.output / CODE_FOLDER / f"{self.case.name}{SUFFIX}", code)
         if options.save_probability:
             path = self.output / PROBABILITY_FOLDER / self.case.file
-            write_volume(path, self.whole(result.probability), file, affine)
+            write_volume(path, self.whole(probability), file, affine)
         if bridges.any():
             path = self.output / BRIDGE_FOLDER / self.case.file
             write_label(path, self.whole(bridges.astype(np.uint8)), file.unnamed(), affine, [BRIDGE])
@@ -186,18 +190,6 @@ class _Target:
         out = np.zeros(array.shape, part.dtype, order="F" if array.flags.f_contiguous else "C")
         out[self.place.slices()] = part
         return out
-
-
-def _structure(array: NDArray[np.uint8], label: int | str, options: Options, anatomy: Anatomy) -> Structure:
-    """What class ``label`` of a map is taken for, see :class:`Options`."""
-    if options.structure is not None:
-        return anatomy.by_name(options.structure)
-    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
-    if alone(array, label) and (options.table is None or structure is None):
-        return VESSEL
-    if structure is None:
-        raise NearError(f"label {label} is not in the anatomy table; say what it is with --structure, or give a table")
-    return structure
 
 
 def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> dict[str, Any]:
@@ -232,10 +224,14 @@ def refine_all_classes(
     if not file.array.any():
         empty = {"structures": [], "rules_broken_before": 0, "rules_broken_after": 0, "changes": [], "flagged": []}
         return _empty_map(case, output, file, options) | empty
+    if options.table is None:
+        refuse_strangers(file.array, anatomy, str(case.label))
+    anatomy, doubts = _as_trained(file, options, networks, anatomy)
     whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
-    if options.save_codes and whole.codes:
-        codes = [replace(code, reference=file.grid) for code in whole.codes]
-        save_code(output / CODE_FOLDER / f"{case.name}.npz", codes, file.affine)
+    if options.save_codes and options.weights and whole.codes:
+        codes = tuple(replace(code, reference=file.grid) for code in whole.codes)
+        saved = SavedCode(codes, file.affine, described(networks(options.weights)[0]), anatomy.structures)
+        save_code(output / CODE_FOLDER / f"{case.name}{SUFFIX}", saved)
     if whole.bridges.any():
         write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file.unnamed(), segments=segments_of(anatomy))
     write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
@@ -253,10 +249,26 @@ def refine_all_classes(
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
         "warnings": file.warnings
+        + doubts
         + lost
         + beyond
         + [change.detail for change in whole.flagged if change.rule == "touches"],
     }
+
+
+def _as_trained(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy) -> tuple[Anatomy, list[str]]:
+    """The table as weights of one's own were trained for it, and why they, or its own, may not suit what is there."""
+    weights = networks(options.weights)[0].description if options.weights else None
+    if weights is not None and options.table is None:
+        anatomy = Anatomy(tuple(as_trained(row, weights) for row in anatomy.structures))
+    known = anatomy.knows(file.array)
+    doubts: dict[str, None] = {}
+    if known.any():
+        present = [row for row in anatomy.structures if (file.array == row.index).any()]
+        check_units(box_of(known), file.grid.spacing, max(row.scale for row in present), str(file.path))
+        for row in present:
+            doubts |= dict.fromkeys(doubts_of(networks(options.weights or shipped(row.weights))[0], row))
+    return anatomy, list(doubts)
 
 
 def _volume(mask: NDArray[np.bool_], grid: Grid, more_mm3: ArrayLike = 0.0) -> float:

@@ -69,7 +69,7 @@ def structure_cases(
         state = digest([__version__, structure.scale, *astuple(space)])
         field, shape, affine = stored(cache, name, state, partial(make, number, structure))
         grid = Grid.of(shape, (space.spacing,) * 3)
-        cases.append(TrainingCase(name, field, grid, affine, (Channel(structure.tubular),)))
+        cases.append(TrainingCase(name, field, grid, affine, (Channel(structure.tubular),), structures=(structure,)))
     return cases
 
 
@@ -219,9 +219,9 @@ def structure_items(
     spacing: tuple[float, float, float] | None = None,
     anatomy: Anatomy = HEART,
 ) -> list[dict[str, Any]]:
-    """Single structures of generated hearts to evaluate on: masks `image` (noisy) and `label` (true) and `name`.
+    """Single structures of generated hearts to evaluate on.
 
-    ``(1, X, Y, Z)`` MetaTensors, scaled down as the table says.
+    Masks ``(1, X, Y, Z)`` `image` (noisy) and `label` (true), `name`, and `structure`, the name of what they show.
     """
     items = []
     for number in range(count):
@@ -233,7 +233,7 @@ def structure_items(
             box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * MARGIN_MM)
             image, label = ((a[box.slices()] == index).astype(np.uint8) for a in (noisy, truth))
             name = f"heart_{seed}_{number:04d}_{structure.name}"
-            items.append(pair_item(name, image, label, box.grid(grid).scaled(1 / structure.scale)))
+            items.append(pair_item(name, image, label, box.grid(grid)) | {"structure": structure.name})
     return items
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from near_monai.description import Description
 from near_monai.field import Code, OccupancyField
 
 
@@ -16,7 +17,7 @@ class NearNetwork(nn.Module):
         field: the occupancy field F.
 
     Attributes:
-        structures: names of what the heads of F stand for, where the configuration of the weights says so.
+        description: what the weights are, once they come from a file that says so.
     """
 
     def __init__(self, source: nn.Module, field: OccupancyField) -> None:
@@ -26,7 +27,7 @@ class NearNetwork(nn.Module):
         # 1.4 to 1.8 times faster convolutions on CPUs; activations follow the weights
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.last_code: Code = []
-        self.structures: tuple[str, ...] = ()
+        self.description: Description | None = None
 
     def forward(self, image: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
         """Occupancy logits of what ``image`` shows.

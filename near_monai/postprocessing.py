@@ -12,12 +12,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
-from near_monai.anatomy import HEART
+from near_monai.anatomy import HEART, Structure, by_name
 from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import read_label, write_label
-from near_monai.repair import repair
+from near_monai.repair import VESSEL, repair
 from near_monai.transforms import ALL, AUTO, choose_label
 
 
@@ -28,21 +28,31 @@ class RepairMaskd(MapTransform):
         keys: probabilities, as :class:`near_monai.inference.NearInferer` gives them.
         label_key: the noisy mask that they belong to, same shape.
         clean: also join torn-off pieces, and drop small ones that could not be joined.
+        structure: what the masks show, in voxels that are as many times smaller as its scale says (see
+            :class:`near_monai.transforms.Shrinkd`); ``None`` for what an item names under `structure`, else a coronary.
     """
 
-    def __init__(self, keys: KeysCollection, label_key: str = "image", clean: bool = True) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_key: str = "image",
+        clean: bool = True,
+        structure: Structure | None = None,
+    ) -> None:
         super().__init__(keys)
         self.label_key = label_key
         self.clean = clean
+        self.structure = structure
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Same shape and type; voxel sizes come from the MetaTensor."""
         out = dict(data)
         noisy = out[self.label_key][0].cpu().numpy() > 0
+        structure = self.structure or by_name(str(out.get("structure", VESSEL.name)))
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
             grid = Grid.under(probability.affine, noisy.shape)
-            repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean)
+            repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean, structure=structure)
             out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
         return out
 

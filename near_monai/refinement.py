@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,18 +10,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure, by_name
+from near_monai.anatomy import Structure, table_of
 from near_monai.boxes import crop_box
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask, signed_distance
-from near_monai.errors import NearError
+from near_monai.errors import NearError, NearWarning
 from near_monai.evidence import Evidence
+from near_monai.familiarity import remarks
 from near_monai.fusion import put_back
 from near_monai.inference import CaseCode, decode, occupancy
+from near_monai.io import LabelMap
 from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
+from near_monai.subject import check_units, doubts_of, subject_of
 from near_monai.transforms import AUTO, choose_label, mask_of
 from near_monai.weights import load_network, shipped
 
@@ -118,7 +122,8 @@ def refine(
     weights: str | Path | None = None,
     device: str = "auto",
     clean: bool = True,
-    structure: str = "coronary",
+    structure: str | None = None,
+    table: str | Path | None = None,
 ) -> NDArray[np.uint8]:
     """Refine one class of a label map held in memory.
 
@@ -129,13 +134,19 @@ def refine(
         weights: weights file; ``None`` for the shipped ones of the structure. Kept in memory between calls.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
-        structure: what the class is, by its name in the anatomy table.
+        structure: what the class is, by its name in the anatomy table; ``None`` for
+            :func:`near_monai.subject.subject_of`'s rule, which is that of the command.
+        table: anatomy table; ``None`` for the heart's.
 
     Returns:
         ``(X, Y, Z)`` uint8: ``label`` with the class refined and everything else untouched.
 
     Raises:
-        NearError: not a 3-D map of whole numbers in 0..255, no such class, spacing not positive, unusable weights.
+        NearError: not a 3-D map of whole numbers in 0..255, no such class, nothing says what it is, a spacing that
+            cannot be in mm, unusable weights.
+
+    Warns:
+        NearWarning: the label is unusual, or the weights are for something else: what ``near-monai refine`` says.
     """
     array = np.asarray(label)
     steps = tuple(float(s) for s in np.asarray(spacing, np.float64).ravel())
@@ -152,13 +163,21 @@ def refine(
     if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
         raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
     out = array.astype(np.uint8)
-    chosen = choose_label(out, which)
-    native = Grid(out.shape, (steps[0], steps[1], steps[2]))
-    row = by_name(structure)
+    native = LabelMap.from_array(out, np.diag([*steps, 1.0])).grid
+    anatomy = table_of(table)
+    chosen = choose_label(out, which, anatomy=anatomy)
+    given = _network(weights, device)[0].description if weights else None
+    row = subject_of(out, chosen, anatomy if table else None, structure, given)
     network, space = _network(weights or shipped(row.weights), device)
     mask = mask_of(out, chosen)
+    near = Evidence.of(Components.of(mask), native.scaled(1 / row.scale).spacing)
+    check_units(near.box, native.spacing, row.scale, "label map")
     box = crop_box(mask, native.spacing, MARGIN_MM * row.scale)
     part, grid = out[box.slices()], box.grid(native)
     result = refine_mask(mask[box.slices()], grid, network, space, clean=clean, structure=row)
-    out[box.slices()] = put_back(part, grid, result.repaired.mask, grid, chosen)
+    out[box.slices()] = put_back(part, grid, result.repaired.mask, grid, chosen, anatomy)
+    pieces_mm3 = Components.of(mask_of(out[box.slices()], chosen)).sizes * grid.voxel_volume
+    seen = remarks(mask[box.slices()], grid, pieces_mm3, result.repaired.beyond, row)
+    for text in [*doubts_of(network, row), *seen]:
+        warnings.warn(text, NearWarning, stacklevel=2)
     return out

@@ -7,6 +7,7 @@ from pathlib import Path
 from near_monai.cases import Case
 from near_monai.contents import fingerprint, voxel_file
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER, REPLACED_FOLDER
+from near_monai.tensors import SUFFIX
 
 
 def folders(output: Path) -> tuple[Path, ...]:
@@ -18,7 +19,7 @@ def results_of(case: Case) -> tuple[str, ...]:
     """Every file that refinement may write of a case, relative to the folder of the run, the label map first."""
     return (
         case.file,
-        f"{CODE_FOLDER}/{case.name}.npz",
+        f"{CODE_FOLDER}/{case.name}{SUFFIX}",
         f"{PROBABILITY_FOLDER}/{case.file}",
         f"{BRIDGE_FOLDER}/{case.file}",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, table_of
+from near_monai.anatomy import HEART, Anatomy, Structure, by_name, table_of
 from near_monai.boxes import crop_box
 from near_monai.cases import case_name
 from near_monai.compact import CompactField, stored
@@ -21,7 +21,7 @@ from near_monai.datasets import Channel, Item, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
 from near_monai.space import WorkingSpace
-from near_monai.transforms import CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
+from near_monai.transforms import AUTO, CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
 from near_monai.version import __version__
 
 #: mm of background kept around a shape.
@@ -38,8 +38,7 @@ class LabelShapes:
     Args:
         label: class, see :func:`near_monai.transforms.choose_label`.
         space: the working space.
-        scale: the shapes are made so many times smaller.
-        tubular: they are vessels.
+        structure: what the class is; the shapes are made as many times smaller as its scale says.
         cache: folder in which their distances are kept, so that memory does not grow with their number and the next run
             starts at once; ``None`` to keep them in memory.
     """
@@ -48,18 +47,17 @@ class LabelShapes:
         self,
         label: int | str,
         space: WorkingSpace,
-        scale: float = 1.0,
-        tubular: bool = True,
+        structure: Structure = by_name("coronary"),  # noqa: B008  # a row of a table, never changed
         cache: str | Path | None = None,
     ) -> None:
         self.space = space
-        self.channels = (Channel(tubular),)
+        self.structure = structure
         self.cache = cache
-        self.settings = [__version__, label, scale, *astuple(space)]
+        self.settings = [__version__, label, structure.scale, *astuple(space)]
         self.steps = (
             ReadLabeld("label"),
-            PickLabeld("label", label),
-            Shrinkd("label", scale),
+            PickLabeld("label", label, structure.name if label == AUTO else None),
+            Shrinkd("label", structure.scale),
             CropToLabeld("label", MARGIN_MM),
             SignedDistanced("label", space.truncate),
             WorkingGridd("label", space.spacing),
@@ -71,7 +69,8 @@ class LabelShapes:
 
     def _case(self, item: Item) -> TrainingCase:
         field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
-        return TrainingCase(name_of(item), field, grid, affine, self.channels)
+        channels = (Channel(self.structure.tubular),)
+        return TrainingCase(name_of(item), field, grid, affine, channels, structures=(self.structure,), own=True)
 
     def _make(self, item: Item) -> Made:
         for step in self.steps:  # MONAI's Compose would hide the one line that says what is wrong
@@ -107,7 +106,7 @@ class OrganShapes:
         if structure is None:
             known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
             raise NearError(f"label {self.label!r}: say with --label which class to train on; the table has {known}")
-        return LabelShapes(self.label, self.space, structure.scale, structure.tubular, self.cache)(items)
+        return LabelShapes(self.label, self.space, structure, self.cache)(items)
 
 
 class MapShapes:
@@ -131,7 +130,7 @@ class MapShapes:
 
     def _case(self, item: Item) -> TrainingCase:
         field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
-        return heart_case(name_of(item), field, grid, affine, self.anatomy)
+        return heart_case(name_of(item), field, grid, affine, self.anatomy, own=True)
 
     def _make(self, item: Item) -> Made:
         image = ReadLabeld("label")(item)["label"]
@@ -180,12 +179,18 @@ def name_of(item: Item) -> str:
 
 
 def heart_case(
-    name: str, field: CompactField | Path, grid: Grid, affine: NDArray[np.floating], anatomy: Anatomy
+    name: str,
+    field: CompactField | Path,
+    grid: Grid,
+    affine: NDArray[np.floating],
+    anatomy: Anatomy,
+    own: bool = False,
 ) -> TrainingCase:
     """A case with one channel per structure of ``anatomy``."""
     order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
     channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
-    return TrainingCase(name, field, grid, np.asarray(affine, np.float64), channels, tuple(order))
+    world = np.asarray(affine, np.float64)
+    return TrainingCase(name, field, grid, world, channels, tuple(order), anatomy.structures, own)
 
 
 def _kept(

@@ -12,11 +12,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialCrop
 from numpy.typing import NDArray
 
-from near_monai.anatomy import CORONARY, HEART
+from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import crop_box
 from near_monai.coords import Grid, Placed, check_same_grid, sample_axes
 from near_monai.distance import signed_distance
-from near_monai.errors import NearError
+from near_monai.errors import NearError, some
 from near_monai.io import read_label
 from near_monai.voxels import values_in
 
@@ -24,17 +24,21 @@ from near_monai.voxels import values_in
 FOREGROUND = "fg"
 #: The only class there is, else coronary.
 AUTO = "auto"
+HOW_TO_CHOOSE = "choose one with --label (in Python which=)"
 #: Every class of the anatomy table.
 ALL = "all"
 
 
-def choose_label(array: NDArray[np.integer], label: int | str, where: str = "label map") -> int | str:
+def choose_label(
+    array: NDArray[np.integer], label: int | str, where: str = "label map", anatomy: Anatomy = HEART
+) -> int | str:
     """Which class of a label map is meant.
 
     Args:
         array: the label map.
         label: a class index; ``"fg"`` for everything above 0; ``"auto"`` for the only class there is, else coronary.
         where: name for the error message.
+        anatomy: the table that says which class is coronary.
 
     Returns:
         The class index, or ``"fg"``.
@@ -46,13 +50,20 @@ def choose_label(array: NDArray[np.integer], label: int | str, where: str = "lab
     if not present:
         raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
     if label == AUTO:
-        label = present[0] if len(present) == 1 else CORONARY
+        label = present[0] if len(present) == 1 else _coronary_of(anatomy, where)
     if label != FOREGROUND and not isinstance(label, int | np.integer):
         raise NearError(f"{where}: label {label!r}; expected a whole number, 'fg' or 'auto'")
     if label != FOREGROUND and label not in present:
         found = ", ".join(map(str, present))
-        raise NearError(f"{where}: no voxel has label {label}; labels present: {found}; choose one with --label")
+        raise NearError(f"{where}: no voxel has label {label}; labels present: {found}; {HOW_TO_CHOOSE}")
     return label if label == FOREGROUND else int(label)
+
+
+def _coronary_of(anatomy: Anatomy, where: str) -> int:
+    for structure in anatomy.structures:
+        if structure.name == "coronary":
+            return structure.index
+    raise NearError(f"{where}: holds several classes, and its table no coronary arteries; {HOW_TO_CHOOSE}")
 
 
 def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
@@ -63,6 +74,20 @@ def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:
 def alone(array: NDArray[np.integer], label: int | str) -> bool:
     """Whether a label map holds nothing but class ``label``."""
     return label == FOREGROUND or set(values_in(array)) <= {0, label}
+
+
+def refuse_strangers(array: NDArray[np.integer], anatomy: Anatomy, where: str) -> None:
+    """Refuse a map with classes that a table does not have: where nobody said so, its numbers may mean something else.
+
+    Raises:
+        NearError: there are such classes.
+    """
+    strangers = [str(value) for value in values_in(array) if value and anatomy.by_index(value) is None]
+    if strangers:
+        raise NearError(
+            f"{where}: holds classes that the heart's table does not have ({some(strangers)}), so that its other "
+            "numbers may mean something else, too; say what is what with --label and --structure, or with --table"
+        )
 
 
 def boundary_band(
@@ -131,6 +156,8 @@ class PickLabeld(MapTransform):
             check_same_grid(places[key], first)
             array = image.numpy()
             label = choose_label(array, label, where)
+            if self.structure and not alone(array, label):
+                refuse_strangers(array, HEART, where)
             if self.structure and not alone(array, label) and HEART.name(int(label)) != self.structure:
                 raise NearError(
                     f"{where}: label {label} is {HEART.name(int(label))}, and these weights are for {self.structure} "
@@ -148,24 +175,31 @@ class PickStructuresd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             array = out[key].numpy()
+            refuse_strangers(array, HEART, str(out[key].meta.get("filename_or_obj", key)))
             masks = np.concatenate([array == structure.index for structure in HEART.structures])
             out[key] = MetaTensor(torch.as_tensor(masks.astype(np.float32)), meta=out[key].meta)
         return out
 
 
 class Shrinkd(MapTransform):
-    """Make what images show ``factor`` times smaller: the voxels stay, their size in mm shrinks."""
+    """Make what images show ``factor`` times smaller: the voxels stay, their size in mm shrinks.
 
-    def __init__(self, keys: KeysCollection, factor: float) -> None:
+    Args:
+        keys: images.
+        factor: how many times; ``None`` for the scale of the structure that an item names under `structure`.
+    """
+
+    def __init__(self, keys: KeysCollection, factor: float | None) -> None:
         super().__init__(keys)
         self.factor = factor
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """``(C, X, Y, Z)`` MetaTensors with another affine."""
         out = dict(data)
+        factor = HEART.by_name(str(out["structure"])).scale if self.factor is None else self.factor
         for key in self.key_iterator(out):
             affine = out[key].affine.clone()
-            affine[:3] /= self.factor
+            affine[:3] /= factor
             out[key] = MetaTensor(out[key].as_tensor(), meta={**out[key].meta, "affine": affine})
         return out
 

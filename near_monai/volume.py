@@ -15,7 +15,7 @@ import torch
 from monai.transforms import Transform
 
 from near_monai.anatomy import HEART
-from near_monai.checkpoints import write_state
+from near_monai.checkpoints import write_best
 from near_monai.coords import Grid
 from near_monai.inference import occupancy
 from near_monai.network import NearNetwork
@@ -42,13 +42,13 @@ def keep_volume(
         space: the working space that it was trained in.
         items: see :func:`volume_thresholds`.
         split: see :func:`volume_thresholds`.
-        save_as: file for the changed weights.
+        save_as: file for the changed weights, see :func:`near_monai.checkpoints.write_best`.
 
     Raises:
         NearError: it cannot be written.
     """
     shift_to(network, volume_thresholds(network, space, items, split))
-    write_state(Path(save_as), network.state_dict())
+    write_best(Path(save_as), network)
 
 
 def volume_thresholds(

@@ -1,32 +1,52 @@
-"""Networks from files: weights, and the bundle configuration that says which network they belong to."""
+"""Weights in files, and the networks that they make.
+
+A file of weights is a ``.safetensors`` that holds its :class:`~near_monai.description.Description`. MONAI's handlers
+and clients write and read flat state dicts (``.pt``) instead: what such a file is, the ``.safetensors`` beside it says
+that holds the same numbers, or the configuration that it was made by.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 
+from near_monai.anatomy import HEART, Anatomy, Structure, row_of, structure_of
+from near_monai.blueprints import build_network
+from near_monai.description import Description, check_plain, space_of
 from near_monai.errors import NearError
 from near_monai.network import NearNetwork
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
+from near_monai.storage import digest
+from near_monai.tensors import (
+    SUFFIX,
+    State,
+    fingerprint_of,
+    is_tensor_file,
+    read_tensors,
+    read_text,
+    tensor_bytes,
+    write_tensors,
+)
+
+logger = logging.getLogger("near_monai")
 
 logger = logging.getLogger("near_monai")
 
 #: Name of the configuration that training writes beside its weights.
 CONFIG_NAME = "config.json"
-#: Its keys that say what the weights are.
-DESCRIBES = ("network_def", "space", "structures")
-#: Packages whose classes a description may name.
-HOMES = ("near_monai", "benchmarks")
+#: Keys of a configuration that say what its weights are.
+DESCRIBES = ("network_def", "space", "structures", "structure")
 #: The learned codes of the training cases, one row each, see :class:`near_monai.table.CodeTable`.
 TABLE = "source.codes.weight"
+#: The weights of one structure that are taken where nothing else is said.
+DEFAULT = "coronary" + SUFFIX
+EXPECTED = "weights as training writes them (best.safetensors)"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -45,147 +65,218 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def shipped(name: str) -> Path:
+    """Where the bundle holds the weights ``name``, or would."""
+    return bundle_dir() / "models" / name
+
+
 def find_weights(weights: str | Path | None) -> Path:
-    """The file of ``weights``; a bare name that is no file here is one of the bundle, ``None`` its ``model.pt``."""
-    path = shipped("model.pt") if weights is None else Path(weights)
+    """The file of ``weights``; a bare name that is no file here is one of the bundle, ``None`` :data:`DEFAULT`."""
+    path = shipped(DEFAULT) if weights is None else Path(weights)
     is_shipped = len(path.parts) == 1 and not path.is_file() and shipped(path.name).is_file()
     return shipped(path.name) if is_shipped else path
+
+
+def weights_bytes(state: State, description: Description) -> bytes:
+    """A file of weights; the fingerprint in the description is made anew."""
+    return tensor_bytes(state, replace(description, fingerprint=fingerprint_of(state)).to_json())
+
+
+def write_weights(path: str | Path, state: State, description: Description) -> Description:
+    """Write :func:`weights_bytes`, complete or not at all; gives the description that the file holds."""
+    written = replace(description, fingerprint=fingerprint_of(state))
+    write_tensors(path, state, written.to_json())
+    return written
 
 
 def load_network(weights: str | Path | None = None, device: str = "auto") -> tuple[NearNetwork, WorkingSpace]:
     """A trained network, ready for inference, and the working space that it was trained in.
 
     Args:
-        weights: flat state dict (``best.pt``); the ``config.json`` beside it describes the network, else the bundle
-            that it lies in, else the shipped one. See :func:`find_weights` for bare names and ``None``.
+        weights: file of weights; see :func:`find_weights` for bare names and ``None``.
         device: see :func:`pick_device`.
 
+    Returns:
+        The network, whose ``description`` says what it is, and its working space.
+
     Raises:
-        NearError: the file is missing or damaged, or its tensors do not fit the described network exactly.
+        NearError: the file is missing or damaged, nothing says what it is, or its tensors are not those of the network
+            that is described.
     """
-    path = find_weights(weights)
-    where = pick_device(device)
-    state = read_state(path)
-    config, description = _description_of(path)
-    try:
-        if "cases" in description["network_def"]["source"]:  # a table is as long as the one that was trained
-            description["network_def"]["source"]["cases"] = len(state[TABLE])
-        _check_harmless(description, config)
-        # only classes of ours are named, and they in full: to list MONAI's takes longer than the rest
-        parser = ConfigParser(dict(description), excludes="monai")
-        network, space = (parser.get_parsed_content(key) for key in ("network_def", "space"))
-    except NearError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-        raise _not_described(config, path) from error
+    where, path = pick_device(device), find_weights(weights)
+    state, description = read_weights(path)
+    if description is None:
+        raise NearError(
+            f"{path}: nothing says what these weights are; expected the .safetensors of the run, or its {CONFIG_NAME} "
+            "beside them"
+        )
+    with torch.device("meta"):  # whatever sizes a foreign description has, nothing is allocated before they fit
+        fit_state(build_network(description.network, path), state, path, try_only=True)
+    network = build_network(description.network, path)
     fit_state(network, state, path)
-    network.structures = tuple(description.get("structures", ()))
-    return network.to(where).eval(), space
+    if network.field.heads > 1 and network.field.heads != len(description.structures):
+        raise NearError(f"{path}: {network.field.heads} heads for {len(description.structures)} structures; damaged")
+    network.description = description
+    return network.to(where).eval(), description.space
 
 
-def describe(weights: str | Path | None = None) -> dict[str, Any]:
-    """What says which network ``weights`` belong to, see :func:`load_network`: the values of :data:`DESCRIBES`.
+def load_state(
+    network: torch.nn.Module,
+    path: str | Path,
+    space: WorkingSpace | None = None,
+    structure: Structure | None = None,
+) -> None:
+    """Put the weights of a file into a ``network`` of a configuration; every tensor must fit.
 
-    Raises:
-        NearError: there is no such description.
-    """
-    return _description_of(find_weights(weights))[1]
+    TorchScript keeps the weights that it came with.
 
-
-def _check_harmless(description: object, config: Path) -> None:
-    """Refuse whatever could run foreign code: weights come from other people, with the file that describes them."""
-    if isinstance(description, Mapping):
-        target = description.get("_target_")
-        if target is not None and not _is_own_class(target):
-            raise NearError(f"{config}: names {target!r}, which is no class of near_monai; it is not run")
-    if isinstance(description, str) and description.startswith(("$", "@", "%")):
-        raise NearError(f"{config}: holds the expression {description!r}; expected plain values, it is not run")
-    if isinstance(description, Mapping | list):
-        for value in description.values() if isinstance(description, Mapping) else description:
-            _check_harmless(value, config)
-
-
-def _is_own_class(target: object) -> bool:
-    """Is ``target`` the name of a class that is defined in a module of ours? Their imports do not count."""
-    module, _, name = str(target).rpartition(".")
-    if module.split(".")[0] not in HOMES:
-        return False
-    try:
-        found = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and found.__module__ == module
-
-
-def _description_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The configuration file that describes the weights ``path``, and what it says of them."""
-    around = path.resolve().parent.parent / "configs"
-    configs = around if (around / "inference.json").is_file() else bundle_dir() / "configs"
-    config, overlay = path.parent / CONFIG_NAME, configs / f"{path.stem}.json"  # heart.pt is the network of heart.json
-    try:
-        if config.is_file():
-            found = json.loads(config.read_text(encoding="utf-8"))
-        else:
-            config = configs / "inference.json"
-            found = json.loads(config.read_text(encoding="utf-8"))
-            if configs == around and overlay.is_file():
-                found |= json.loads(overlay.read_text(encoding="utf-8"))
-        return config, {key: found[key] for key in DESCRIBES if key in found}
-    except (ValueError, TypeError, OSError) as error:
-        raise _not_described(config, path) from error
-
-
-def _not_described(config: Path, path: Path) -> NearError:
-    return NearError(f"{config}: does not describe the network of {path}; expected a run's own {CONFIG_NAME}")
-
-
-def shipped(name: str) -> Path:
-    """Where the bundle holds the weights ``name``, or would."""
-    return bundle_dir() / "models" / name
-
-
-def load_state(network: torch.nn.Module, path: str | Path) -> None:
-    """Load a flat state dict into ``network``; every tensor must fit. TorchScript keeps the weights that it came with.
+    Args:
+        network: the network.
+        path: file of weights.
+        space: the working space of the configuration; ``None`` if it does not matter.
+        structure: what the configuration is about; weights that are for another are warned of.
 
     Raises:
-        NearError: see :func:`load_network`.
+        NearError: see :func:`load_network`; or the weights were trained in another space.
     """
     if isinstance(network, torch.jit.ScriptModule):
         logger.info("network_def is TorchScript and brings its weights along; %s is not read", path)
         return
-    fit_state(network, read_state(path), path)
+    state, description = read_weights(path)
+    fit_state(network, state, path)
+    if description is None:
+        return
+    network.description = description  # type: ignore[assignment]  # torch takes it for a part
+    if space is not None and space != description.space:
+        raise NearError(f"{path}: was trained in {description.space}, and the configuration has {space}; set that key")
+    for doubt in description.doubts(structure) if structure else ():
+        logger.warning(f"{path}: {doubt}")
+
+
+def describe(weights: str | Path | None = None) -> Description | None:
+    """What a file of weights says of itself; of a ``.safetensors`` the numbers are not read.
+
+    Raises:
+        NearError: see :func:`load_network`.
+    """
+    path = find_weights(weights)
+    if is_tensor_file(path):
+        return Description.from_json(read_text(path, EXPECTED), path)
+    return read_weights(path)[1]
+
+
+def identity(weights: str | Path | None, anatomy: Anatomy) -> str:
+    """Digits that change with everything about weights and table that can change a result.
+
+    Args:
+        weights: file of weights; ``None`` for the shipped ones that the table names.
+        anatomy: the table.
+    """
+    named = {shipped(structure.weights) for structure in anatomy.structures} | {shipped(DEFAULT)}
+    used = [find_weights(weights)] if weights is not None else sorted(path for path in named if path.is_file())
+    said = [describe(path) or fingerprint_of(read_state(path)) for path in used]
+    rows = [[row_of(row), row.weights] for table in (HEART, anatomy) for row in table.structures]
+    return digest([[text if isinstance(text, str) else text.to_json() for text in said], rows])
+
+
+def find_shipped(fingerprint: str) -> Path | None:
+    """The shipped weights with these numbers, if they are there."""
+    return _with_fingerprint(shipped(DEFAULT).parent, fingerprint)
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], Description | None]:
+    """Tensors of a file of weights, without running any code in it, and what they are, if anything says so.
+
+    Raises:
+        NearError: see :func:`load_network`.
+    """
+    path = Path(path)
+    if not is_tensor_file(path):
+        state = read_state(path)
+        return state, _described_beside(path, state)
+    state, text = read_tensors(path, EXPECTED)
+    description = Description.from_json(text, path)
+    if description.fingerprint != fingerprint_of(state):
+        raise NearError(f"{path}: its numbers are not those that it describes: damaged or changed; get the file anew")
+    return state, description
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """A flat state dict from a file, without running any code in it.
+    """A flat state dict from a file of torch, without running any code in it.
 
     Raises:
         NearError: see :func:`load_network`.
     """
     if not Path(path).is_file():
-        raise NearError(f"{path}: no such weights file; expected a path, or model.pt, organs.pt or heart.pt")
+        names = ", ".join(sorted(file.name for file in shipped(DEFAULT).parent.glob(f"*{SUFFIX}")))
+        raise NearError(f"{path}: no such weights file; expected a path, or a name of the bundle: {names}")
     if Path(path).suffix == ".zip":
         raise NearError(f"{path}: is a packed bundle; unzip it and give the file in its folder models")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as file:  # by its content: torch goes by the name of a path
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from KeyError to UnpicklingError on a damaged file
-        raise NearError(f"{path}: damaged, or not a file of weights; expected best.pt as training saves it") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise NearError(f"{path}: damaged, or not a file of weights; expected {EXPECTED}") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) and _is_dense(state[key]) for key in state):
         raise NearError(f"{path}: is not a flat state dict; expected best.pt of a run (latest.pt is for going on)")
     return state
 
 
-def fit_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
+def _is_dense(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
+
+
+def fit_state(network: torch.nn.Module, state: State, path: str | Path, try_only: bool = False) -> None:
     """Put ``state`` into ``network``; every tensor must fit.
 
     Raises:
         NearError: see :func:`load_network`.
     """
-    missing = network.state_dict().keys() - state.keys()  # torch lets some be absent
-    if missing:
-        raise NearError(f"{path}: does not fit the network of its configuration (no {min(missing)})")
-    try:
+    own = network.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in state or name not in own or own[name].shape != state[name].shape:
+            raise NearError(f"{path}: does not fit the network of its description ({name}); give the weights anew")
+    if not try_only:
         network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        raise NearError(f"{path}: does not fit the network of its configuration ({first[0].strip()[:160]})") from error
+
+
+def _described_beside(path: Path, state: State) -> Description | None:
+    """What the weights in a ``.pt`` are: as a file beside it says, by their fingerprint, or a configuration."""
+    twin = _with_fingerprint(path.resolve().parent, fingerprint_of(state))
+    if twin is not None:
+        return describe(twin)
+    folder = path.resolve().parent
+    for config in (folder / CONFIG_NAME, folder.parent / "configs" / "inference.json"):
+        if config.is_file():
+            return _described_by(config, state)
+    return None
+
+
+def _with_fingerprint(folder: Path, fingerprint: str) -> Path | None:
+    for file in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found = Description.from_json(read_text(file, EXPECTED), file)
+        except NearError:  # someone else's file
+            continue
+        if found.fingerprint == fingerprint:
+            return file
+    return None
+
+
+def _described_by(config: Path, state: State) -> Description:
+    """The description that a configuration, of a run or of a bundle, gives of the weights ``state``."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        found: dict[str, Any] = {key: content[key] for key in DESCRIBES if key in content}
+        network, space = found["network_def"], dict(found["space"])
+        if isinstance(network["source"], dict) and "cases" in network["source"]:
+            network["source"]["cases"] = len(state[TABLE])  # a table is as long as the one that was trained
+        check_plain(found, config)
+        space.pop("_target_", None)
+        named = [HEART.by_name(name) for name in found.get("structures", ())]
+        structures = [structure_of(found["structure"]["row"])] if "structure" in found else named
+        return Description(tuple(structures), space_of(space), network, "unknown", {}, fingerprint_of(state))
+    except NearError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise NearError(f"{config}: does not describe a network; expected a run's own {CONFIG_NAME}") from error

@@ -136,8 +136,9 @@ def _by_one(
     if network.field.heads != len(anatomy.structures) or network.field.heads == 1:
         raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
     names = tuple(structure.name for structure in anatomy.structures)
-    if network.structures and network.structures != names:
-        raise NearError(f"the weights are for {', '.join(network.structures)}; the table has {', '.join(names)}")
+    known = network.description.names if network.description else names
+    if known != names:
+        raise NearError(f"the weights are for {', '.join(known)}; the table has {', '.join(names)}")
     masks = np.stack([array == s.index for s in anatomy.structures])
     asked = occupancy(masks, grid, network, space, np.float16)
     return asked.codes, repair_structures(masks, asked.probability, grid, anatomy)

@@ -8,17 +8,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from near_monai import batch
+from near_monai import anatomy, batch
 from near_monai.batch import refine_files
 from near_monai.cases import Case
 from near_monai.coords import Grid
 from near_monai.files import Options
 from near_monai.io import read_label
 from near_monai.records import RECORD_FOLDER, RUN_FILE, Records
-from near_monai.weights import read_state, shipped
+from near_monai.weights import read_weights, shipped, write_weights
 
 
 @pytest.fixture
@@ -74,11 +73,12 @@ def test_finished_cases_are_not_computed_again(source: Path, tmp_path: Path, com
 
 
 def test_weights_that_change_between_runs_are_read_again(source: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "w.pt"
-    state = read_state(shipped("model.pt"))
-    torch.save(state, weights)
+    weights = tmp_path / "w.safetensors"
+    state, description = read_weights(shipped("model.pt"))
+    assert description is not None
+    write_weights(weights, state, description)
     one = refine_files(source, tmp_path / "out", Options(weights=str(weights)), quiet=True)["cases"][0]
-    torch.save(state | {"field.mlp.last.bias": state["field.mlp.last.bias"] + 3}, weights)
+    write_weights(weights, state | {"field.mlp.last.bias": state["field.mlp.last.bias"] + 3}, description)
     other = refine_files(source, tmp_path / "out", Options(weights=str(weights)), quiet=True)["cases"][0]
     assert other["added_mm3"] > one["added_mm3"]
 
@@ -175,7 +175,8 @@ def test_bridges_are_where_the_record_says(label: int | str, taken: int, tmp_pat
     array[np.hypot(i - 30, np.hypot(j - 8, k - 8)) < 4] = 6
     affine = np.array([[-0.5, 0, 0, 40], [0, -0.5, 0, 7], [0, 0, 0.5, -90], [0, 0, 0, 1.0]])
     nib.save(nib.Nifti1Image(array, affine), tmp_path / "torn.nii.gz")
-    (row,) = refine_files(tmp_path / "torn.nii.gz", tmp_path / "out", Options(label, device="cpu"), quiet=True)["cases"]
+    options = Options(label, device="cpu", table=str(Path(anatomy.__file__).with_name("anatomy.yaml")))
+    (row,) = refine_files(tmp_path / "torn.nii.gz", tmp_path / "out", options, quiet=True)["cases"]
     (bridge,) = [found for own in row.get("structures", [row]) for found in own["bridges"]]
     drawn = np.asarray(nib.nifti1.load(tmp_path / "out" / "bridges" / "torn.nii.gz").dataobj)
     voxel = np.round(np.linalg.inv(affine) @ [*bridge["place"], 1])[:3].astype(int)

@@ -102,7 +102,7 @@ def test_generated_shapes_are_made_once(tmp_path: Path, monkeypatch: pytest.Monk
     coarse = WorkingSpace(2.0, 6.0, 8.0)
     kinds: dict[str, Callable[[], list[TrainingCase]]] = {
         "coronary_tree": lambda: phantom_cases(2, 3, coarse, tmp_path),
-        "whole_heart": lambda: structure_cases(1, 3, coarse, "organs.pt", cache=tmp_path),
+        "whole_heart": lambda: structure_cases(1, 3, coarse, "organs.safetensors", cache=tmp_path),
         "hearts": lambda: heart_cases(1, 3, coarse, cache=tmp_path),
     }
     first = {kind: make() for kind, make in kinds.items()}

@@ -87,7 +87,7 @@ def test_no_noise_is_the_truth() -> None:
 
 def test_structure_cases_are_in_their_own_scale() -> None:
     space = WorkingSpace()
-    cases = structure_cases(1, 0, space, "organs.pt")
+    cases = structure_cases(1, 0, space, "organs.safetensors")
     assert len(cases) == len(HEART.structures) - 1
     atrium = next(case for case in cases if case.name.endswith("left_atrium"))
     assert atrium.grid.spacing == (0.5, 0.5, 0.5)
@@ -106,7 +106,7 @@ def test_heart_cases_hold_every_structure_by_priority() -> None:
 
 
 def test_structure_items_are_masks_in_their_scale() -> None:
-    items = structure_items(1, 5, "mild", "organs.pt", COARSE)
+    items = structure_items(1, 5, "mild", "organs.safetensors", COARSE)
     assert {item["name"].split("_", 3)[3] for item in items} == {s.name for s in HEART.structures} - {"coronary"}
     item = items[0]
     assert item["image"].shape == item["label"].shape

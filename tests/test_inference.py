@@ -1,7 +1,6 @@
 """Windows and inference: the sparse road equals the dense one, on any grid, and codes redraw the mask."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,9 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 
 from near_monai import windows
-from near_monai.codes import load_code, save_code
 from near_monai.coords import Grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.encoder import CodeEncoder
-from near_monai.errors import NearError
 from near_monai.field import OccupancyField
 from near_monai.inference import NearInferer, decode, encode, occupancy
 from near_monai.network import NearNetwork
@@ -108,19 +105,6 @@ def test_another_grid_asks_the_same_function(network: NearNetwork, mask: np.ndar
     np.testing.assert_allclose(decode(code, network.field, sub), native[3:33, 4:24, 5:30], atol=1e-5)
     odd = Grid((15, 15, 15), (0.9, 1.2, 1.6))  # every other voxel
     np.testing.assert_allclose(decode(code, network.field, odd), native[:30:2, :30:2, :30:2], atol=1e-5)
-
-
-def test_code_file_redraws_the_same(network: NearNetwork, mask: np.ndarray, tmp_path: Path) -> None:
-    code = encode(mask, NATIVE, network, SPACE)
-    affine = np.diag([0.45, -0.6, 0.8, 1.0])
-    save_code(tmp_path / "a.npz", [code], affine)
-    saved = load_code(tmp_path / "a.npz")
-    np.testing.assert_array_equal(decode(saved.codes[0], network.field, NATIVE), decode(code, network.field, NATIVE))
-    np.testing.assert_array_equal(saved.affine, affine)
-    (tmp_path / "bad.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
-    for name in ("bad.npz", "absent.npz"):
-        with pytest.raises(NearError, match=name):
-            load_code(tmp_path / name)
 
 
 def test_inferer_reads_the_spacing_and_returns_the_same_grid(network: NearNetwork, mask: np.ndarray) -> None:

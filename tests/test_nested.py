@@ -39,7 +39,7 @@ def test_results_lie_where_the_cases_lay(folders: Path) -> None:
     for name in FILES:
         for kind in (".", "probability"):
             assert (folders / "out" / kind / name).is_file()
-    assert (folders / "out" / "codes" / "p1" / "seg.npz").is_file()
+    assert (folders / "out" / "codes" / "p1" / "seg.safetensors").is_file()
 
 
 def test_the_same_command_has_nothing_to_do(folders: Path) -> None:

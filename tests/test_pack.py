@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -17,18 +18,22 @@ from monai.bundle import ConfigParser, create_workflow, load
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
+from near_monai.anatomy import Structure, by_name
 from near_monai.batch import refine_files
 from near_monai.cli import main
 from near_monai.coords import Grid
+from near_monai.description import Description
+from near_monai.encoder import CodeEncoder
 from near_monai.errors import NearError
 from near_monai.field import OccupancyField
 from near_monai.files import Options
 from near_monai.inference import NearInferer
 from near_monai.network import NearNetwork
-from near_monai.pack import pack
+from near_monai.pack import Provenance, pack
 from near_monai.resources import bundle_dir
+from near_monai.space import WorkingSpace
 from near_monai.table import CodeTable
-from near_monai.weights import load_network
+from near_monai.weights import load_network, read_weights, shipped, write_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:parsing config_file:UserWarning")
 
@@ -89,8 +94,20 @@ def test_same_input_same_bytes_and_nothing_else_in_it(packed: Path, tmp_path: Pa
     assert {name[:2] for name in names} == {
         ("coronary_near", part) for part in ("LICENSE", "configs", "docs", "models", "near_monai")
     }
-    assert {name[2] for name in names if name[1] == "models"} == {"model.pt", "heart.pt", "organs.pt"}
-    assert {Path(name[-1]).suffix for name in names if name[1] == "near_monai"} == {".py", ".yaml"}
+    assert {name[2] for name in names if name[1] == "models"} == {
+        "model.pt",
+        "coronary.safetensors",
+        "heart.safetensors",
+        "organs.safetensors",
+    }
+    assert {Path(name[-1]).suffix for name in names if name[1] == "near_monai"} == {
+        ".py",
+        ".yaml",
+        ".typed",
+        ".css",
+        ".html",
+        ".js",
+    }
     shipped = json.loads((bundle_dir() / "configs" / "metadata.json").read_text())  # tests/test_bundle.py verifies it
     del shipped["required_packages_version"]["near_monai"]
     assert metadata == shipped
@@ -173,47 +190,114 @@ def test_monai_label_infers(unpacked: Path, label: Path, tmp_path: Path, monkeyp
     np.testing.assert_array_equal(voxels(Path(result)) > 0, voxels(tmp_path / "full" / label.name) > 0)
 
 
-def trained(folder: Path, source: dict[str, Any], network: NearNetwork) -> Path:
-    """What a run leaves behind."""
+def trained(folder: Path, network: NearNetwork, definition: dict[str, Any], structure: Structure) -> Path:
+    """What a run on patients leaves behind."""
     folder.mkdir()
-    field: dict[str, Any] = {"_target_": "near_monai.field.OccupancyField", "hidden": [8]}
-    if "cases" in source:
-        field |= {"code_channels": [4], "level_channels": [4], "stem": 4}
-    definition = {"_target_": "near_monai.network.NearNetwork", "source": source, "field": field}
+    network_def = {"_target_": "near_monai.network.NearNetwork"} | definition
+    training = {"data": "12 label maps of the person who trained", "own_cases": 12}
+    description = Description((structure,), WorkingSpace(0.6), network_def, "0.1.0", training, "")
+    write_weights(folder / "best.safetensors", network.state_dict(), description)
     space = {"_target_": "near_monai.space.WorkingSpace", "spacing": 0.6}
-    config = {"network_def": definition, "space": space, "dataset_dir": "/clinic/patient_007", "output_dir": "/clinic"}
+    config = {"network_def": network_def, "space": space, "dataset_dir": "/clinic/patient_007", "output_dir": "/clinic"}
     (folder / "config.json").write_text(json.dumps(config))
-    torch.save(network.state_dict(), folder / "best.pt")
     torch.save({"case": "patient_007"}, folder / "latest.pt")
-    return folder / "best.pt"
+    return folder / "best.safetensors"
+
+
+#: A network that differs from the shipped one where nobody would see it by the shapes of its tensors, and elsewhere.
+OWN = {
+    "source": {"_target_": "near_monai.encoder.CodeEncoder", "dilations": [1, 1, 1]},
+    "field": {"_target_": "near_monai.field.OccupancyField", "hidden": [8]},
+}
+
+
+def own_network() -> NearNetwork:
+    return NearNetwork(CodeEncoder(dilations=(1, 1, 1)), OccupancyField(hidden=[8]))
+
+
+def unzipped(path: Path) -> Path:
+    with ZipFile(path) as archive:
+        archive.extractall(path.parent)
+        for name in archive.namelist():
+            assert b"patient_007" not in archive.read(name) and b"/clinic" not in archive.read(name), name
+    return path.with_suffix("")
 
 
 def test_own_weights_go_in_and_whose_they_were_does_not(tmp_path: Path) -> None:
-    shipped, _ = load_network(None, "cpu")
-    own = NearNetwork(shipped.source, OccupancyField(hidden=[8]))
-    weights = trained(tmp_path / "run", {"_target_": "near_monai.encoder.CodeEncoder"}, own)
-    assert main_exit("pack", "-o", tmp_path / "mine.zip", "--weights", weights) == 0
-    with ZipFile(tmp_path / "mine.zip") as archive:
-        archive.extractall(tmp_path)
-        for name in archive.namelist():
-            assert b"patient_007" not in archive.read(name) and b"/clinic" not in archive.read(name), name
-    state = torch.load(tmp_path / "mine" / "models" / "model.pt", weights_only=True)
+    own = own_network()
+    weights = trained(tmp_path / "run", own, OWN, by_name("coronary"))
+    said = ("--data", "twelve hearts of a clinic", "--authors", "A. Person", "--version-name", "2.0.1")
+    assert main_exit("pack", "-o", tmp_path / "mine.zip", "--weights", weights, *said) == 0
+    mine = unzipped(tmp_path / "mine.zip")
+    state = torch.load(mine / "models" / "model.pt", weights_only=True)
     torch.testing.assert_close(state, dict(own.state_dict()), rtol=0, atol=0)
     for name in ("train", "inference", "evaluate"):
-        content = json.loads((tmp_path / "mine" / "configs" / f"{name}.json").read_text())
-        assert content["network_def"]["field"]["hidden"] == [8]
+        content = json.loads((mine / "configs" / f"{name}.json").read_text())
+        assert content["network_def"]["source"]["dilations"] == [1, 1, 1]
         assert content["space"]["spacing"] == 0.6
-    network, space = load_network(tmp_path / "mine" / "models" / "model.pt", "cpu")
-    assert network.field.mlp.last.in_features == 8
-    assert space.spacing == 0.6
-    assert load_network(tmp_path / "mine" / "models" / "heart.pt", "cpu")[0].field.heads == 10
+    for file in ("model.pt", "coronary.safetensors"):
+        network, space = load_network(mine / "models" / file, "cpu")
+        assert network.field.mlp.last.in_features == 8 and space.spacing == 0.6
+        assert network.description and network.description.training["data"] == "twelve hearts of a clinic"
+    assert load_network(mine / "models" / "heart.safetensors", "cpu")[0].field.heads == 10
+    metadata = json.loads((mine / "configs" / "metadata.json").read_text())
+    assert (metadata["version"], metadata["authors"]) == ("2.0.1", "A. Person")
+    assert metadata["data_source"] == "twelve hearts of a clinic"
+
+
+def test_card_of_own_weights_claims_nothing_of_the_shipped_ones(tmp_path: Path) -> None:
+    weights = trained(tmp_path / "run", own_network(), OWN, by_name("coronary"))
+    assert main_exit("pack", "-o", tmp_path / "mine.zip", "--weights", weights) == 0
+    mine = unzipped(tmp_path / "mine.zip")
+    card = (mine / "docs" / "README.md").read_text()
+    assert "12 label maps of the person who trained" in card and "None are known for these weights" in card
+    assert "generated trees only" not in card and "0.86" not in card and "clinical data" not in card
+    metadata = json.loads((mine / "configs" / "metadata.json").read_text())
+    assert metadata["data_source"] == "12 label maps of the person who trained"
+    assert metadata["authors"] == "the person who trained the weights"
+
+
+def test_bundle_of_another_structure_does_what_the_command_does(label: Path, tmp_path: Path) -> None:
+    """An aorta has a scale of 2 and a trust of its own."""
+    state, description = read_weights(shipped("organs.safetensors"))
+    assert description is not None
+    weights = tmp_path / "best.safetensors"
+    write_weights(weights, state, replace(description, structures=(replace(by_name("aorta"), threshold=0.3),)))
+    assert main_exit("pack", "-o", tmp_path / "aorta.zip", "--weights", weights) == 0
+    aorta = unzipped(tmp_path / "aorta.zip")
+    workflow = create_workflow(
+        config_file=str(aorta / "configs" / "inference.json"),
+        workflow_type="infer",
+        logging_file=False,
+        bundle_root=str(aorta),
+        dataset_dir=str(label),
+        output_dir=str(tmp_path / "bundle"),
+    )
+    workflow.run()
+    options = Options(device="cpu", weights=str(weights), structure="aorta")
+    refine_files(label, tmp_path / "command", options, quiet=True)
+    one, other = voxels(tmp_path / "bundle" / label.name), voxels(tmp_path / "command" / label.name)
+    assert np.count_nonzero(one != voxels(label)) > 0
+    np.testing.assert_array_equal(one, other)
+    assert nib.nifti1.load(tmp_path / "bundle" / label.name).affine[0, 0] == nib.nifti1.load(label).affine[0, 0]
+    refine_files(label, tmp_path / "coronary", replace(options, structure="coronary"), quiet=True)
+    assert np.count_nonzero(voxels(tmp_path / "coronary" / label.name) != other), "the structure makes a difference"
 
 
 def test_codes_of_patients_are_not_shared(tmp_path: Path) -> None:
     network = NearNetwork(CodeTable(3, 4), OccupancyField((4,), (4,), 4, (8,)))
-    table = {"_target_": "near_monai.table.CodeTable", "cases": 3, "channels": 4}
+    table = {
+        "source": {"_target_": "near_monai.table.CodeTable", "cases": 3, "channels": 4},
+        "field": {
+            "_target_": "near_monai.field.OccupancyField",
+            "code_channels": [4],
+            "level_channels": [4],
+            "stem": 4,
+            "hidden": [8],
+        },
+    }
     with pytest.raises(NearError, match="a code of every case"):
-        pack(tmp_path / "x.zip", trained(tmp_path / "run", table, network))
+        pack(tmp_path / "x.zip", trained(tmp_path / "run", network, table, by_name("coronary")))
     assert not (tmp_path / "x.zip").exists()
 
 
@@ -242,6 +326,18 @@ def main_exit(*arguments: object) -> int:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     return int(end.value.code or 0)
+
+
+def test_provenance_is_of_own_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_exit("pack", "-o", tmp_path / "x.zip", "--authors", "A. Person") == 1
+    assert "are about weights of your own: give --weights, too" in capsys.readouterr().err
+    with pytest.raises(NearError, match="holds the expression"):
+        pack(
+            tmp_path / "x.zip",
+            trained(tmp_path / "run", own_network(), OWN, by_name("coronary")),
+            Provenance(authors="$1"),
+        )
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_wrong_names_are_one_line(

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from near_monai import batch, records
 from near_monai.batch import refine_files
@@ -17,6 +19,7 @@ from near_monai.errors import NearError
 from near_monai.files import Options
 from near_monai.records import RECORD_FOLDER, RUN_FILE, Records
 from near_monai.results import REPLACED_FOLDER
+from near_monai.weights import read_weights, write_weights
 
 A, B = Options(), Options(clean=False)
 
@@ -37,7 +40,7 @@ class Fake:
     def __call__(self, case: Case, output: Path, options: Options, *_: Any) -> dict[str, Any]:
         self.computed.append(case.name)
         for folder in self.beside:
-            path = output / folder / (f"{case.name}.npz" if folder == "codes" else case.label.name)
+            path = output / folder / (f"{case.name}.safetensors" if folder == "codes" else case.label.name)
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"clean={options.clean}")
         if case.name in self.fails:
@@ -236,8 +239,8 @@ def test_moved_and_copied_runs_are_still_finished(source: Path, tmp_path: Path, 
 
 
 def test_weights_and_table_count_by_what_they_hold(source: Path, tmp_path: Path, fake: Fake) -> None:
-    shipped = batch.shipped("model.pt")
-    weights, table = tmp_path / "w.pt", tmp_path / "t.yaml"
+    shipped = batch.shipped("coronary.safetensors")
+    weights, table = tmp_path / "w.safetensors", tmp_path / "t.yaml"
     weights.write_bytes(shipped.read_bytes())
     table.write_text("- {index: 9, name: coronary, components: 2, rank: 1}\n")
     options = Options(weights=str(weights), table=str(table))
@@ -256,7 +259,12 @@ def test_shipped_weights_count_by_what_they_hold(
     source: Path, tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(source, tmp_path / "out")
-    monkeypatch.setattr(batch, "fingerprint", lambda path: "new" if path.suffix == ".pt" else fingerprint(path))
+    for file in batch.shipped("").glob("*.safetensors"):
+        shutil.copy(file, tmp_path / file.name)
+    state, description = read_weights(tmp_path / "organs.safetensors")
+    assert description is not None
+    write_weights(tmp_path / "organs.safetensors", state | {"field.mlp.last.bias": torch.ones(1)}, description)
+    monkeypatch.setattr("near_monai.weights.shipped", lambda name: tmp_path / name)
     run(source, tmp_path / "out")
     assert len(fake.computed) == 8
 

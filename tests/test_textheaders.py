@@ -11,7 +11,6 @@ import pytest
 
 from near_monai.batch import refine_files
 from near_monai.cases import find_cases
-from near_monai.codes import load_code
 from near_monai.errors import NearError
 from near_monai.files import Options
 from near_monai.io import read_label, write_label
@@ -224,13 +223,3 @@ def test_links_that_lead_nowhere_are_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "up.nii").symlink_to(tmp_path)
     (tmp_path / "a.nii.gz").write_bytes(b"")
     assert [case.name for case in find_cases(tmp_path)] == ["a", "loop"]
-
-
-def test_codes_that_are_none(tmp_path: Path) -> None:
-    grid = np.array([[4, 4, 4], [0.5, 0.5, 0.5], [0, 0, 0]])
-    np.savez(tmp_path / "a.npz", code0=np.array(["x"]), grid=grid, reference=grid, affine=np.eye(4))
-    np.savez(tmp_path / "b.npz", grid=grid, reference=grid, affine=np.eye(4))
-    np.savez(tmp_path / "c.npz", code0=np.ones((1, 2, 4, 4, 4)), grid=-grid, reference=grid, affine=np.eye(4))
-    for name in "abc":
-        with pytest.raises(NearError, match="not a code file"):
-            load_code(tmp_path / f"{name}.npz")

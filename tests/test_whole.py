@@ -1,5 +1,6 @@
 """All structures at once: what is consistent stays, what is unknown is not touched, both kinds of functions serve."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from monai.data import MetaTensor
 from benchmarks.unet import LogitGrid
 from near_monai.anatomy import HEART
 from near_monai.boxes import Box
-from near_monai.codes import load_code, save_code
+from near_monai.codes import SavedCode, load_code, save_code
 from near_monai.compose import compose
 from near_monai.coords import Grid
 from near_monai.encoder import LabelEncoder
@@ -66,13 +67,13 @@ def test_a_consistent_map_passes_unchanged(truth: tuple[np.ndarray, Grid], unifi
 def test_weights_for_a_table_in_another_order_are_refused(truth: tuple[np.ndarray, Grid]) -> None:
     def reversed_weights(weights: str | Path) -> tuple[NearNetwork, WorkingSpace]:
         network, space = echo(weights)
-        network.structures = tuple(s.name for s in reversed(HEART.structures))
+        description = load_network("heart.safetensors", "cpu")[0].description
+        assert description is not None
+        network.description = replace(description, structures=HEART.structures[::-1])
         return network, space
 
     with pytest.raises(NearError, match="the weights are for pulmonary_veins"):
         refine_all(*truth, reversed_weights, "all")
-    shipped_heart, _ = load_network("heart.pt")
-    assert shipped_heart.structures == tuple(s.name for s in HEART.structures)
 
 
 def test_noisy_map_breaks_fewer_rules_and_has_no_slits(truth: tuple[np.ndarray, Grid]) -> None:
@@ -110,8 +111,10 @@ def test_code_of_one_function_redraws_the_map(truth: tuple[np.ndarray, Grid], tm
     array, grid = truth
     whole = refine_all(array, grid, echo, "all")
     assert len(whole.codes) == 1
-    save_code(tmp_path / "a.npz", whole.codes, np.eye(4))
-    (code,) = load_code(tmp_path / "a.npz").codes
+    description = load_network("heart.safetensors", "cpu")[0].description
+    assert description is not None
+    save_code(tmp_path / "a.safetensors", SavedCode(whole.codes, np.eye(4), description, HEART.structures))
+    (code,) = load_code(tmp_path / "a.safetensors").codes
     drawn = by_priority(decode_all(code, echo("all")[0].field, grid))
     dice = 2 * np.count_nonzero((drawn == array) & (drawn > 0)) / (np.count_nonzero(drawn) + np.count_nonzero(array))
     assert dice > 0.9
