@@ -20,8 +20,8 @@ from near_monai.storage import replacing
 State = Mapping[str, torch.Tensor]
 
 SUFFIX = ".safetensors"
-#: Keys of the text and its SHA-256 in the metadata of the file.
-KEY, CHECK_KEY = "near_monai", "near_monai_sha256"
+#: Key of the text, after its SHA-256 and a blank, in the metadata of the file. One key: of several the order is random.
+KEY = "near_monai"
 #: What safetensors and torch raise on damaged files.
 READ_ERRORS = (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
 
@@ -39,7 +39,7 @@ def fingerprint_of(state: State) -> str:
 def tensor_bytes(tensors: State, text: str) -> bytes:
     """The file: the same tensors and text make the same bytes."""
     plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    return bytes(save(plain, {KEY: text, CHECK_KEY: _check(text)}))
+    return bytes(save(plain, {KEY: f"{_check(text)} {text}"}))
 
 
 def write_tensors(path: str | Path, tensors: State, text: str) -> None:
@@ -69,8 +69,8 @@ def read_text(path: str | Path, expected: str) -> str:
             metadata = file.metadata() or {}
     except READ_ERRORS as error:
         raise _unreadable(path, expected) from error
-    text = str(metadata.get(KEY, ""))
-    if metadata.get(CHECK_KEY) != _check(text):
+    check, _, text = str(metadata.get(KEY, "")).partition(" ")
+    if check != _check(text):
         raise _unreadable(path, expected)
     return text
 
