@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Structure, table_of
-from near_monai.boxes import crop_box
+from near_monai.boxes import widen
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask, signed_distance
@@ -172,11 +172,13 @@ def refine(
     mask = mask_of(out, chosen)
     near = Evidence.of(Components.of(mask), native.scaled(1 / row.scale).spacing)
     check_units(near.box, native.spacing, row.scale, "label map")
-    box = crop_box(mask, native.spacing, MARGIN_MM * row.scale)
-    part, grid = out[box.slices()], box.grid(native)
+    box = widen(near.box, native.spacing, MARGIN_MM * row.scale, native.shape)
+    grid = box.grid(native)
     result = refine_mask(mask[box.slices()], grid, network, space, clean=clean, structure=row)
-    out[box.slices()] = put_back(part, grid, result.repaired.mask, grid, chosen, anatomy)
-    pieces_mm3 = Components.of(mask_of(out[box.slices()], chosen)).sizes * grid.voxel_volume
+    if clean and not result.repaired.beyond:
+        out[tuple(near.aside(box).voxels.T)] = 0
+    out[box.slices()] = put_back(out[box.slices()], grid, result.repaired.mask, grid, chosen, anatomy)
+    pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * grid.voxel_volume
     seen = remarks(mask[box.slices()], grid, pieces_mm3, result.repaired.beyond, row)
     for text in [*doubts_of(network, row), *seen]:
         warnings.warn(text, NearWarning, stacklevel=2)

@@ -18,21 +18,24 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
 from monai.data import DataLoader, MetaTensor
 from numpy.typing import NDArray
 
-from near_monai.anatomy import CORONARY, by_name, row_of
+from near_monai.anatomy import CORONARY, HEART, by_name, row_of
 from near_monai.checkpoints import Checkpoints, start_from
 from near_monai.cli import refine
 from near_monai.codes import redraw
 from near_monai.configuration import check_keys, keys_of
 from near_monai.coords import Grid
 from near_monai.errors import NearError, known_error
-from near_monai.heart_sources import organ_training_cases
+from near_monai.heart_sources import organ_training_cases, structure_items
+from near_monai.inference import NearInferer
+from near_monai.postprocessing import RepairMaskd
+from near_monai.repair import repair
 from near_monai.resources import bundle_dir
 from near_monai.shapes import OrganShapes
 from near_monai.space import WorkingSpace
 from near_monai.tolerance import TolerantDataset
 from near_monai.training import run_training
-from near_monai.transforms import PickLabeld
-from near_monai.weights import DESCRIBES, load_network
+from near_monai.transforms import PickLabeld, Shrinkd
+from near_monai.weights import DESCRIBES, describe, load_network
 
 CONFIGS = bundle_dir() / "configs"
 pytestmark = pytest.mark.filterwarnings(
@@ -138,7 +141,12 @@ def test_run_leaves_weights_configuration_and_paired_figures(finished: Path) -> 
     assert summary["n"] == 2
     assert {"prediction", "baseline", "difference"} <= set(summary["metrics"]["dice"])
     assert list((finished / "tensorboard").glob("events*"))
-    load_network(finished / "best.pt", "cpu")
+    for file in ("best.safetensors", "best.pt"):
+        description = load_network(finished / file, "cpu")[0].description
+        assert description is not None and description.names == ("coronary",)
+        assert description.training["data"] == "1 generated shapes"
+        assert description.training["settings"]["points"] == 256 and "began_at" not in description.training
+        assert str(finished) not in description.to_json()
 
 
 def test_stopped_run_goes_on_to_the_same_weights(
@@ -173,6 +181,43 @@ def test_killed_before_the_last_validation_still_validates(tmp_path: Path, monke
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert latest["validated"] == 1
     assert all(torch.equal(value, best[key]) for key, value in latest["network"].items())
+
+
+def test_fine_tuned_weights_say_on_whose_data(labels: Path, tmp_path: Path) -> None:
+    options = TINY | {"max_epochs": 1, "initial_weights": "model.pt"}
+    run_training(tmp_path / "run", str(labels), [], arguments(options))
+    description = describe(tmp_path / "run" / "best.safetensors")
+    assert description is not None
+    words = "2 label maps of the person who trained and 1 generated shapes; began at weights made from: 192 generated"
+    assert description.training["data"].startswith(words)
+    before = describe("coronary.safetensors")
+    assert before is not None and description.training["began_at"] == before.fingerprint
+    assert (description.training["own_cases"], description.training["generated_cases"]) == (2, 1)
+
+
+def test_network_that_cannot_be_described_is_refused_before_hours_are_spent(tmp_path: Path) -> None:
+    options = TINY | {"network_def#field#hidden": "$[8]"}
+    with pytest.raises(NearError, match=r"network_def or space: holds the expression '\$\[8\]'"):
+        run_training(tmp_path / "run", "", [], arguments(options))
+    assert not (tmp_path / "run" / "latest.pt").exists()
+
+
+def test_held_out_organs_are_repaired_as_what_they_are(tmp_path: Path) -> None:
+    """Masks are seen in their scale, judged by their own trust, and scored in mm."""
+    item: Any
+    (item, *_) = (i for i in structure_items(1, 5, "mild", "organs.safetensors", (2, 2, 2)) if "aorta" in i["name"])
+    shrunk: Any = Shrinkd("image", None)(item)
+    assert shrunk["image"].affine[0, 0] == 1 and shrunk["label"].affine[0, 0] == 2
+    network, space = load_network("organs.safetensors", "cpu")
+    pred = NearInferer(space)(shrunk["image"][None].float(), network)[0]
+    repaired = RepairMaskd("pred")(shrunk | {"pred": pred})["pred"]
+    grid = Grid.under(shrunk["image"].affine, item["image"].shape[1:])
+    own, other = (
+        repair(np.asarray(item["image"][0]) > 0, np.asarray(pred[0]), grid, structure=by_name(name)).mask
+        for name in ("aorta", "coronary")
+    )
+    np.testing.assert_array_equal(np.asarray(repaired[0]) > 0, own)
+    assert np.count_nonzero(own != other), "a coronary's trust would do something else"
 
 
 def test_folder_of_another_run_is_refused(finished: Path) -> None:
@@ -312,6 +357,10 @@ def test_other_functions_train_on_hearts_and_on_own_maps(name: str, tmp_path: Pa
         options |= {"calibration#count": 1, "calibration#spacing": COARSE}
     output = tmp_path / "run"
     run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))
+    description = describe(output / "best.safetensors")
+    assert description is not None
+    organs = {row.name for row in HEART.structures if row.weights == "organs.safetensors"}
+    assert set(description.names) == (organs if name == "organs" else {row.name for row in HEART.structures})
     network, space = load_network(output / "best.pt")
     run_training(output, str(tmp_path / "own.nii.gz"), [Path(name)], arguments(options))  # finished: changes nothing
     again = load_network(output / "best.pt")[0].state_dict()
