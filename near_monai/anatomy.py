@@ -36,7 +36,7 @@ class Trust(NamedTuple):
 
 
 #: For the shipped function of everything but coronaries, see ``anatomy.yaml``.
-ORGAN_TRUST = Trust(0.015, 0.03, 0.25)
+ORGAN_TRUST = Trust(0.015, 0.03, 0.25, 0.2)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,11 @@ class Bridge:
 
 
 def find_bridges(
-    label: Components, mask: NDArray[np.bool_], probability: NDArray[np.floating], grid: Grid
+    label: Components,
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.floating],
+    grid: Grid,
+    tubes: NDArray[np.int32] | None = None,
 ) -> list[Bridge]:
     """Every bridge of ``mask`` between components of ``label``.
 
@@ -69,10 +73,11 @@ def find_bridges(
         mask: ``(X, Y, Z)`` what became of it.
         probability: F, same shape.
         grid: their grid.
+        tubes: number of the tube that added a voxel, or 0; a tube belongs to its bridge as a whole.
     """
     if len(label) < 2:
         return []
-    added = _Added.of(label, mask, grid)
+    added = _Added.of(label, mask, grid, tubes)
     return [
         _record(voxels, gap, probability, grid)
         for one, other in added.pairs
@@ -92,6 +97,7 @@ class _Added:
         met: ``(N, 26)`` numbers of the other components whose voxels it touches, or 0.
         label: ``(M, 3)`` mm of the voxels of the label that are left, ...
         owners: ``(M,)`` ... and their components.
+        tube: ``(N,)`` number of the tube that added the voxel, or 0.
         grid: the grid.
     """
 
@@ -100,10 +106,11 @@ class _Added:
     met: NDArray[np.int32]
     label: NDArray[np.floating]
     owners: NDArray[np.int32]
+    tube: NDArray[np.int32]
     grid: Grid
 
     @classmethod
-    def of(cls, label: Components, mask: NDArray[np.bool_], grid: Grid) -> _Added:
+    def of(cls, label: Components, mask: NDArray[np.bool_], grid: Grid, tubes: NDArray[np.int32] | None) -> _Added:
         kept = mask[tuple(label.voxels.T)]
         known, owners = label.voxels[kept], label.owner[kept] + np.int32(1)
         index = np.zeros(np.add(mask.shape, 2), np.int32)
@@ -115,7 +122,8 @@ class _Added:
             index[tuple(voxels.T + 1)] = owners[cKDTree(millimetres).query(grid.to_mm(voxels))[1]]
         owner = index[tuple(voxels.T + 1)]
         met = index[tuple((voxels[:, None] + 1 + STEPS).transpose(2, 0, 1))]
-        return cls(voxels, owner, np.where(met == owner[:, None], 0, met), millimetres, owners, grid)
+        tube = np.zeros(len(voxels), np.int32) if tubes is None else tubes[tuple(voxels.T)]
+        return cls(voxels, owner, np.where(met == owner[:, None], 0, met), millimetres, owners, tube, grid)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -140,7 +148,8 @@ class _Added:
         own = np.isin(self.owner, (one, other)) & ~crossing
         near = own & np.all((points >= low) & (points <= high), axis=1)
         way[near] = sum(tree.query(points[near])[0] for tree in trees)
-        return self.voxels[crossing | (way <= reach)], max(shortest - min(self.grid.spacing), 0.0)
+        whole = np.isin(self.tube, self.tube[crossing & (self.tube > 0)])
+        return self.voxels[crossing | whole | (way <= reach)], max(shortest - min(self.grid.spacing), 0.0)
 
 
 def _record(voxels: NDArray[np.intp], gap: float, probability: NDArray[np.floating], grid: Grid) -> Bridge:

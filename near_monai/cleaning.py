@@ -12,13 +12,20 @@ from scipy.spatial import cKDTree
 
 from near_monai.components import Components
 
-#: A component below this volume is small: about 13 mm of a vessel of 2 mm diameter.
+#: A component below this volume is small: about 13 mm of a vessel of 2 mm diameter ...
 SMALL_MM3 = 40.0
+#: ... and below this share of the whole label: of a label that is small itself, such a piece is no speck.
+SMALL_SHARE = 0.02
 #: A small component is far when its nearest voxel is further than this from every larger one.
 FAR_MM = 5.0
 #: A small component looks like vessel if its box has a diagonal of this many mm: pieces of real vessel are long, specks
 #: and islands are round (40 mm^3 as a ball: 7 mm).
 LONG_MM = 9.0
+
+
+def small_volume(label_mm3: float) -> float:
+    """Volume in mm^3 below which a component of a label of ``label_mm3`` is small."""
+    return min(SMALL_MM3, SMALL_SHARE * label_mm3)
 
 
 def drop_specks(

@@ -43,11 +43,11 @@ class Components:
         """The components of ``voxels`` ``(N, 3)`` of a volume of ``shape``, in its order."""
         if not len(voxels):
             return cls(shape, voxels, np.zeros(0, np.int32))
-        around = _around(voxels)
-        if len(voxels) <= SPARSE * np.prod(around.shape):
+        box = around(voxels)
+        if len(voxels) <= SPARSE * np.prod(box.shape):
             return cls(shape, voxels, _owners(voxels, shape))
-        place = tuple((voxels - around.start).T)
-        part = np.zeros(around.shape, bool)
+        place = tuple((voxels - box.start).T)
+        part = np.zeros(box.shape, bool)
         part[place] = True
         index, _ = ndimage.label(part, np.ones((3, 3, 3)))
         return cls(shape, voxels, index[place] - 1)
@@ -69,7 +69,7 @@ class Components:
     @cached_property
     def boxes(self) -> list[Box]:
         """The bounding box of every component."""
-        return [_around(part) for part in self.parts]
+        return [around(part) for part in self.parts]
 
     def mask(self, number: int) -> NDArray[np.bool_]:
         """Component ``number`` alone, on its box."""
@@ -90,7 +90,8 @@ def count_components(mask: NDArray[np.bool_]) -> int:
     return len(Components.of(mask))
 
 
-def _around(voxels: NDArray[np.intp]) -> Box:
+def around(voxels: NDArray[np.intp]) -> Box:
+    """Bounding box of ``voxels`` ``(N, 3)``; there must be some."""
     (a, b, c), (x, y, z) = voxels.min(0).tolist(), (voxels.max(0) + 1).tolist()
     return Box((a, b, c), (x, y, z))
 

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from near_monai.boxes import Box
-from near_monai.cleaning import LONG_MM, SMALL_MM3
-from near_monai.components import Components
+from near_monai.cleaning import LONG_MM, small_volume
+from near_monai.components import Components, around
 from near_monai.coords import Grid
 from near_monai.frames import rounded
 
 #: A component of fewer voxels is a speck.
 SPECK_VOXELS = 10
+#: A label is nothing but noise if less than this share of it is evidence.
+LEAST_SHARE = 0.1
 #: Parts of a label whose boxes are further apart than this many mm are seen apart: an encoder sees 18 mm.
 APART_MM = 20.0
 #: F was trained on voxels of 0.3 to 0.8 mm. Smaller ones are averaged to at least this size before it sees them.
@@ -35,12 +36,12 @@ class Evidence:
     """The components of a label, judged by nothing but the label.
 
     A speck is no evidence. Neither is a piece that is small and short where all else within reach is, too: nothing can
-    be joined to it. If that is all there is, everything counts.
+    be joined to it. Where nothing is large, pieces that are no specks count.
 
     Attributes:
         found: the components.
         loose: per component whether it is no evidence.
-        regions: boxes around the parts that are seen apart, see :func:`regions_of`.
+        regions: boxes around the parts that are seen apart, see :func:`regions_of`; none of a label of specks.
     """
 
     found: Components
@@ -52,8 +53,9 @@ class Evidence:
         """Judge the components of a label with voxels of ``spacing`` mm, in the scale of its structure."""
         size = [rounded(s) for s in spacing]
         short = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(size), axis=1) < LONG_MM
-        small = short & (found.sizes * math.prod(sorted(size)) < SMALL_MM3)
-        speck = (found.sizes < SPECK_VOXELS) & ~(found.sizes < SPECK_VOXELS).all()
+        volume = found.sizes * math.prod(sorted(size))
+        small = short & (volume < small_volume(float(volume.sum())))
+        speck = found.sizes < SPECK_VOXELS
         numbers = np.flatnonzero(~speck)
         regions, part = regions_of([found.boxes[number] for number in numbers], spacing)
         large = np.isin(np.arange(len(regions)), part[~small[numbers]])
@@ -63,8 +65,16 @@ class Evidence:
         return cls(found, loose, tuple(region for region, kept in zip(regions, large, strict=True) if kept))
 
     @property
+    def is_enough(self) -> bool:
+        """Whether what counts is a fair share of the label; all else is noise that no repair can know anything of."""
+        total = int(self.found.sizes.sum())
+        return int(self.found.sizes[~self.loose].sum()) >= LEAST_SHARE * total
+
+    @property
     def box(self) -> Box:
-        """Around all that counts; there must be some."""
+        """Around all that counts, or all there is."""
+        if not self.regions:
+            return around(self.found.voxels)
         low, high = (np.array([getattr(region, side) for region in self.regions]) for side in ("start", "stop"))
         (a, b, c), (x, y, z) = low.min(0).tolist(), high.max(0).tolist()
         return Box((a, b, c), (x, y, z))
@@ -93,22 +103,22 @@ def regions_of(boxes: Sequence[Box], spacing: tuple[float, float, float]) -> tup
     Returns:
         The boxes, and for every component the number of its part.
     """
-    if not boxes:
-        return [], np.zeros(0, int)
-    low, high = (np.array([getattr(box, side) for box in boxes]) for side in ("start", "stop"))
-    member = np.arange(len(boxes))
     reach = APART_MM / np.array([rounded(s) for s in spacing])
-    while True:
-        near = np.all((low[:, None] - reach < high) & (low < high[:, None] + reach), axis=-1)
-        count, part = connected_components(near, directed=False)
-        member = part[member]
-        if count == len(low):
-            break
-        low = np.array([low[part == number].min(0) for number in range(count)])
-        high = np.array([high[part == number].max(0) for number in range(count)])
-    low, high = low[np.argsort(part)], high[np.argsort(part)]
-    found = [Box((a, b, c), (x, y, z)) for (a, b, c), (x, y, z) in zip(low.tolist(), high.tolist(), strict=True)]
-    return found, member
+    low, high = np.zeros((0, 3)), np.zeros((0, 3))
+    members: list[list[int]] = []
+    for number, box in enumerate(boxes):
+        start, stop, own = np.array(box.start), np.array(box.stop), [number]
+        while (near := np.all((low - reach < stop) & (start < high + reach), axis=1)).any():
+            start, stop = np.minimum(start, low[near].min(0)), np.maximum(stop, high[near].max(0))
+            own += [one for part in np.flatnonzero(near) for one in members[part]]
+            members = [members[part] for part in np.flatnonzero(~near)]
+            low, high = low[~near], high[~near]
+        low, high, members = np.vstack([low, start]), np.vstack([high, stop]), [*members, own]
+    part = np.zeros(len(boxes), int)
+    for index, own in enumerate(members):
+        part[own] = index
+    corners = zip(low.astype(int).tolist(), high.astype(int).tolist(), strict=True)
+    return [Box((a, b, c), (x, y, z)) for (a, b, c), (x, y, z) in corners], part
 
 
 def averaged(masks: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[np.bool_], Grid]:

@@ -107,8 +107,8 @@ def rounded(spacing: float) -> float:
     return math.ldexp(round(mantissa * 2**DIGITS), exponent - DIGITS)
 
 
-def pose_of(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> Pose:
-    """The pose that follows from a mask alone: turned copies of it get poses that make them equal again.
+def poses_of(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> list[Pose]:
+    """The poses that follow from a mask alone: turned copies of it get poses that make them equal again.
 
     Axes are sorted by length, voxel size and by how the voxels are spread along them, and point to where there are
     fewer. Where that leaves a choice, the first of the turned masks in the order of their bytes is taken.
@@ -116,11 +116,18 @@ def pose_of(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> Pos
     Args:
         mask: ``(X, Y, Z)``, cut to its voxels.
         spacing: its voxel size in mm.
+
+    Returns:
+        One, but of a mask that is its own mirror image all that turn it into the same: F is no symmetric function, and
+        only all of them together give such a mask a symmetric answer.
     """
     spreads = [mask.sum(tuple(other for other in range(3) if other != axis)).tolist() for axis in range(3)]
     keys = [(len(spread), rounded(s), max(spread, spread[::-1])) for spread, s in zip(spreads, spacing, strict=True)]
     choices = list(_poses(keys, [_reversals(spread) for spread in spreads]))
-    return choices[0] if len(choices) == 1 else min(choices, key=lambda pose: np.packbits(pose.turn(mask)).tobytes())
+    if len(choices) == 1:
+        return choices
+    bytes_of = {pose: np.packbits(pose.turn(mask)).tobytes() for pose in choices}
+    return [pose for pose in choices if bytes_of[pose] == min(bytes_of.values())]
 
 
 def _reversals(spread: list[int]) -> tuple[bool, ...]:

@@ -28,7 +28,7 @@ from near_monai.encoder import CodeEncoder, LabelEncoder
 from near_monai.errors import NearError
 from near_monai.evidence import Evidence, averaged, cut_with_edges, regions_of, with_rim
 from near_monai.field import Code, OccupancyField
-from near_monai.frames import Frame, pose_of, rounded
+from near_monai.frames import Frame, poses_of, rounded
 from near_monai.network import NearNetwork
 from near_monai.space import WorkingSpace
 from near_monai.threads import shared_cores
@@ -248,21 +248,31 @@ def occupancy(
     probability = np.zeros((network.field.heads, *native.shape), dtype)
     codes = []
     for region in regions:
-        pose = pose_of(np.asarray(shown[:, *region.slices()].any(0)), native.spacing)
         reach = space.truncate + max(native.spacing)
         inner, around = with_rim(region, [int(np.ceil(reach / rounded(s) - 1e-6)) for s in native.spacing])
-        frame = Frame.of(around, native, pose)
-        turned = Box(pose.picked(inner.start), pose.picked(inner.stop))
-        code, distance, near = _encode(pose.turn(cut_with_edges(shown, around)), turned, frame.grid, network, space)
-        code = replace(code, frame=frame, reference=native)
-        codes.append(code)
-        # the whole region, and then a part of it: sums of another length round in another way
-        seen = decode_all(code, network.field, around.grid(native), dtype)
-        wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
-        seen[pose.undo(wall.numpy()) >= space.truncate] = 0
-        there = around.overlap(Box((0, 0, 0), native.shape))
+        part, there = cut_with_edges(shown, around), around.overlap(Box((0, 0, 0), native.shape))
+        poses = poses_of(np.asarray(shown[:, *region.slices()].any(0)), native.spacing)
+        asked = [_ask(part, inner, Frame.of(around, native, pose), network, space, dtype) for pose in poses]
+        codes.append(replace(asked[0][0], reference=native))
+        seen = asked[0][1]
+        if len(asked) > 1:  # in double precision the sum is exact, and the same in any order
+            seen = np.stack([found for _, found in asked]).mean(0, np.float64).astype(dtype)
         probability[:, *there.slices()] = seen[:, *there.within(around).slices()]
     return Occupancy(tuple(codes), probability)
+
+
+def _ask(
+    masks: NDArray[np.bool_], box: Box, frame: Frame, network: NearNetwork, space: WorkingSpace, dtype: DTypeLike
+) -> tuple[CaseCode, NDArray[np.floating]]:
+    """z and F's probability of a region, of which ``masks`` ``(C, X, Y, Z)`` show the label, in ``box``, and a rim."""
+    pose = frame.pose
+    turned = Box(pose.picked(box.start), pose.picked(box.stop))
+    code, distance, near = _encode(pose.turn(masks), turned, frame.grid, network, space)
+    code = replace(code, frame=frame)
+    seen = decode_all(code, network.field, frame.place, dtype)
+    wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
+    seen[pose.undo(wall.numpy()) >= space.truncate] = 0
+    return code, seen
 
 
 def _encode(

@@ -74,7 +74,7 @@ class _Joint:
     thick: bool
 
 
-def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> NDArray[np.bool_]:
+def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> NDArray[np.int32]:
     """Tubes between the components of ``mask``; each joins two that were apart and touches no third one.
 
     Args:
@@ -83,9 +83,9 @@ def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: G
         grid: their grid.
 
     Returns:
-        The voxels to add, a mask of the same shape.
+        Per voxel, same shape, the number from 1 of the tube that adds it, or 0.
     """
-    added = np.zeros_like(mask)
+    added = np.zeros(mask.shape, np.int32)
     found = Components.of(mask)
     if len(found) < 2:
         return added
@@ -108,7 +108,7 @@ def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: G
         index[there][tube] = joint.owners[0]  # for the tubes to come it is a part of the piece
         leader[leader == a] = b
         tree[b] |= tree[a]
-        added[there] |= tube
+        added[there][tube] = added.max() + 1
     return added
 
 
