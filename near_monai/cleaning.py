@@ -15,7 +15,7 @@ from near_monai.components import Components
 #: A component below this volume is small: about 13 mm of a vessel of 2 mm diameter ...
 SMALL_MM3 = 40.0
 #: ... and below this share of the whole label: of a label that is small itself, such a piece is no speck.
-SMALL_SHARE = 0.02
+SMALL_SHARE = 0.03
 #: A small component is far when its nearest voxel is further than this from every larger one.
 FAR_MM = 5.0
 #: A small component looks like vessel if its box has a diagonal of this many mm: pieces of real vessel are long, specks
