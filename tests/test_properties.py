@@ -8,7 +8,6 @@ from unittest import mock
 
 import nibabel as nib
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -212,7 +211,6 @@ AORTA, VENTRICLE = by_name("aorta").index, by_name("left_ventricle").index
 UNKNOWN = 99
 
 
-@pytest.mark.filterwarnings("ignore::near_monai.NearWarning")
 @examples(20)
 @given(
     masks(16, st.sampled_from((CORONARY, AORTA, VENTRICLE, UNKNOWN))),

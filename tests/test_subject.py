@@ -22,7 +22,6 @@ from near_monai.subject import as_trained, check_units, subject_of
 from near_monai.transforms import PickLabeld, PickStructuresd
 from near_monai.weights import read_weights, shipped, write_weights
 
-pytestmark = pytest.mark.filterwarnings("ignore::near_monai.NearWarning")
 HEART_TABLE = Path(anatomy.__file__).with_name("anatomy.yaml")
 LIVER = (
     "- {index: 6, name: liver, components: 1, rank: 1, scale: 4}\n- {index: 9, name: vein, components: 1, rank: 2}\n"
