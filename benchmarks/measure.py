@@ -16,8 +16,8 @@ from benchmarks.calibration import Reliability, near_walls, reliability
 from benchmarks.diameter import diameter_bins, dice_by_diameter
 from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE
 from benchmarks.sets import Case, Mask, Masks
+from benchmarks.unet import LogitGrid
 from near_monai.coords import Grid
-from near_monai.field import OccupancyField
 from near_monai.inference import occupancy
 from near_monai.metrics import Pair, dice, score
 from near_monai.network import NearNetwork
@@ -73,7 +73,7 @@ def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[
     network, space = network_of(weights)
     field: nn.Module = network.field
     probability = occupancy(mask[None], grid, network, space).probability[0]
-    noise_mm = None if isinstance(field, OccupancyField) else math.inf
+    noise_mm = math.inf if isinstance(field, LogitGrid) else None
     return repair(mask, probability, grid, noise_mm).mask, probability
 
 

@@ -13,13 +13,20 @@ from scipy import stats
 
 from benchmarks.calibration import expected_calibration_error, near_walls, reliability
 from benchmarks.diameter import EDGES_MM, NAMES, diameter_bins, dice_by_diameter
+from benchmarks.measure import network_of
 from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE, USUAL, best_setting, leave_one_out
 from benchmarks.repair import main
 from benchmarks.sets import corrupted_sets, phantom_sets
+from benchmarks.unet import Denoiser, LogitGrid
+from near_monai.anatomy import by_name
 from near_monai.components import count_components
 from near_monai.coords import Grid
+from near_monai.description import Description
 from near_monai.io import LabelMap, write_label
+from near_monai.network import NearNetwork
 from near_monai.resources import bundle_dir
+from near_monai.space import WorkingSpace
+from near_monai.weights import write_weights
 
 GRID = Grid((40, 36, 30), (0.5, 0.6, 0.7))
 CASES = ("a", "b.img", "c")
@@ -232,3 +239,17 @@ def test_bad_input_is_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1]
     assert lines[-1].startswith("repair: ")
+
+
+def test_weights_of_the_u_net_are_read_where_it_is_imported(tmp_path: Path) -> None:
+    """Descriptions name classes of a table; the benchmark puts its own there."""
+    network = NearNetwork(Denoiser((4, 8), 8), LogitGrid())  # type: ignore[arg-type]
+    definition = {
+        "_target_": "near_monai.network.NearNetwork",
+        "source": {"_target_": "benchmarks.unet.Denoiser", "channels": [4, 8], "window": 8},
+        "field": {"_target_": "benchmarks.unet.LogitGrid"},
+    }
+    description = Description((by_name("coronary"),), WorkingSpace(), definition, "0", {}, "")
+    write_weights(tmp_path / "best.safetensors", network.state_dict(), description)
+    found, _ = network_of(str(tmp_path / "best.safetensors"))
+    assert isinstance(found.field, LogitGrid)
