@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,25 @@ def load_best(folder: str | Path, network: nn.Module, name: str = "best.pt") -> 
     for path in (best.with_suffix(SUFFIX), best):
         if path.is_file():
             return load_state(network, path)
+
+
+def hand_over(network: NearNetwork, dataset: PointDataset, model_dir: str, folder: str | Path) -> None:
+    """Put weights where a client looks for them that handed over a list of items: ``model_dir``/model.pt.
+
+    Args:
+        network: trained network.
+        dataset: what it was trained on; nothing is done if no client gave its items.
+        model_dir: the bundle's folder of weights; empty to leave it alone.
+        folder: folder of the run, to which the weights go that were there before.
+
+    Raises:
+        NearError: it cannot be written.
+    """
+    if not (dataset.given and model_dir) or idist.get_rank() != 0:
+        return
+    target = Path(model_dir) / "model.pt"
+    if target.is_file():
+        with replacing(Path(folder) / "model_before.pt") as part:
+            shutil.copyfile(target, part)
+    write_best(target, network)
+    logger.info("%s: the new weights; those before are in %s", target, folder)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,18 +25,24 @@ from near_monai.resources import bundle_dir
 from near_monai.storage import sweep, write_json
 from near_monai.weights import CONFIG_NAME
 
+logger = logging.getLogger("near_monai")
+
 #: Keys that may differ between the parts of one run.
-FREE_KEYS = ("bundle_root", "device", "num_workers", "output_dir", "save_execute_config")
+FREE_KEYS = ("bundle_root", "device", "num_workers", "model_dir", "output_dir", "save_execute_config")
 
 
-def claim_folder(folder: str | Path) -> None:
+def claim_folder(folder: str | Path, bundle_root: str | Path) -> None:
     """Check the configuration in force, overrides included, and write it to ``folder``/config.json.
+
+    A client that hands over a list of items to train on, as MONAI Label does, starts a new run every time: an older one
+    in ``folder`` is kept beside it.
 
     Called from a bundle configuration: no expression can name the whole configuration that it is part of, so the
     parser that evaluates the call is looked up among the callers.
 
     Raises:
-        NearError: the folder holds a run with another configuration, or a key means nothing, see :func:`check_keys`.
+        NearError: the folder holds a run with another configuration, a key means nothing (see :func:`check_keys`), or
+            ``bundle_root`` holds no bundle.
     """
     command = getattr(sys.modules["__main__"], "__spec__", None)
     if command is not None and command.name.startswith("monai.bundle"):
@@ -47,7 +55,13 @@ def claim_folder(folder: str | Path) -> None:
     config = json.loads(json.dumps(frame.f_locals["self"].get(), default=str))
     shipped = (bundle_dir() / "configs").glob("*.json")
     check_keys(config, {key for file in shipped for key in keys_of(ConfigParser.load_config_file(str(file)))})
+    if not (Path(bundle_root) / "configs" / "metadata.json").is_file():
+        raise NearError(
+            f"{bundle_root}: no bundle there; say with --bundle_root which folder holds its configs and models"
+        )
     path = Path(folder) / CONFIG_NAME
+    if is_handed_over(config) and path.is_file():
+        _set_aside(path.parent)
     if path.is_file() and any(path.parent.glob("*.pt")):  # it says what those weights are
         before = json.loads(path.read_text(encoding="utf-8"))
         keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
@@ -59,6 +73,18 @@ def claim_folder(folder: str | Path) -> None:
     if idist.get_rank() == 0:
         sweep(path.parent)
         write_json(path, config)
+
+
+def is_handed_over(config: dict[str, Any]) -> bool:
+    """Whether a client's list of items takes the place of the data set, and its weights are expected in the bundle."""
+    return bool(config.get("model_dir")) and isinstance(config["train"]["dataset"]["data"], list)
+
+
+def _set_aside(folder: Path) -> None:
+    beside = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+    free = next(path for path in beside if not path.exists())
+    folder.rename(free)
+    logger.info("%s: an older run, which is kept as %s", folder, free)
 
 
 def check_keys(config: dict[str, Any], known: set[str]) -> None:

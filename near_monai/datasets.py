@@ -108,6 +108,9 @@ class PointDataset(Dataset, Randomizable):
         seed: seed of everything random.
         shapes: see :mod:`near_monai.shapes`.
 
+    Attributes:
+        given: whether ``data`` were items.
+
     Raises:
         NearError: there is no case, or none of the items can be used.
     """
@@ -129,6 +132,7 @@ class PointDataset(Dataset, Randomizable):
     ) -> None:
         items = [item for item in data if isinstance(item, Mapping)]
         cases = [case for case in data if isinstance(case, TrainingCase)]
+        self.given = bool(items)
         super().__init__([*cases, *shapes(items)] if items and shapes else cases)
         if not self.data:
             raise NearError("nothing to train on: the list of training items is empty")

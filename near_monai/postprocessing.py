@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
+from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Structure, by_name
-from near_monai.coords import Grid
+from near_monai.cases import case_name, file_of
+from near_monai.coords import Grid, Placed, check_same_grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
-from near_monai.io import read_label, write_label
+from near_monai.io import LabelMap, read_label, write_label
 from near_monai.repair import VESSEL, repair
-from near_monai.transforms import ALL, AUTO, choose_label
+from near_monai.transforms import ALL, AUTO, FILE, LABEL_MAP, choose_label
 
 
 class RepairMaskd(MapTransform):
@@ -50,7 +53,7 @@ class RepairMaskd(MapTransform):
         noisy = out[self.label_key][0].cpu().numpy() > 0
         structure = self.structure or by_name(str(out.get("structure", VESSEL.name)))
         for key in self.key_iterator(out):
-            probability: MetaTensor = out[key]
+            probability = _placed(out[key], out[self.label_key])
             grid = Grid.under(probability.affine, noisy.shape)
             repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean, structure=structure)
             out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
@@ -80,7 +83,7 @@ class ComposeStructuresd(MapTransform):
         for structure, mask in zip(HEART.structures, masks, strict=True):
             before[mask] = structure.index
         for key in self.key_iterator(out):
-            probability: MetaTensor = out[key]
+            probability = _placed(out[key], out[self.label_key])
             grid = Grid.under(probability.affine, before.shape)
             claims = [claim for claim, _ in repair_structures(masks, probability.cpu().numpy(), grid)]
             composed = compose(claims, before, grid)
@@ -88,14 +91,21 @@ class ComposeStructuresd(MapTransform):
         return out
 
 
+def _placed(probability: torch.Tensor, image: torch.Tensor) -> MetaTensor:
+    """A probability that knows where it lies: there, where the image does, if nobody said so."""
+    if isinstance(probability, MetaTensor):
+        return probability
+    return MetaTensor(probability, meta=image.meta if isinstance(image, MetaTensor) else None)
+
+
 class SaveRefinedd(SaveImaged):
     """Writes refined masks as label maps, with name, grid and header of the file that they came from.
 
-    A :class:`monai.transforms.SaveImaged`, so that who writes files himself can leave it out, as MONAI Label does.
+    A map that was given in memory is written as NIfTI, named by the item's `name` or a number that is free. A
+    :class:`monai.transforms.SaveImaged`, so that who writes files himself can leave it out, as MONAI Label does.
 
     Args:
-        keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of the source file, named by
-            ``filename_or_obj``.
+        keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of their map.
         output_dir: target folder.
         label: class that was refined, as in :class:`near_monai.transforms.PickLabeld`; ``"all"`` for label maps.
     """
@@ -106,18 +116,47 @@ class SaveRefinedd(SaveImaged):
         self.label = label
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write; the data pass unchanged."""
+        """Write; the data pass unchanged.
+
+        Raises:
+            NearError: the result is there already, is not on the grid of its map, or cannot be written.
+        """
         for key in self.key_iterator(data):
-            source = read_label(data[key].meta["filename_or_obj"])
-            refined = data[key][0].cpu().numpy()
-            if self.label == ALL:
-                unknown = (source.array > 0) & ~HEART.knows(source.array)
-                fused = np.where(unknown, source.array, refined)
-            else:
-                chosen = choose_label(source.array, self.label, str(source.path))
-                fused = put_back(source.array, source.grid, refined > 0, source.grid, chosen)
-            target = self.output_dir / Path(str(source.path)).name
+            refined = data[key]
+            source = _source_of(refined, self.label)
+            place = Placed(refined.shape[1:], source.affine, str(key))
+            if isinstance(refined, MetaTensor):
+                place = place._replace(affine=refined.affine.numpy())
+            check_same_grid(place, source.placed)
+            target = self._target(data, source)
             if target.exists():
                 raise NearError(f"{target}: is there already; give an empty output_dir, so that nothing is overwritten")
-            write_label(target, fused, source)
+            write_label(target, self._fused(refined[0].cpu().numpy(), source), source)
         return dict(data)
+
+    def _fused(self, refined: NDArray[Any], source: LabelMap) -> NDArray[Any]:
+        """The map with its refined class, or classes."""
+        if self.label == ALL:
+            unknown = (source.array > 0) & ~HEART.knows(source.array)
+            return np.where(unknown, source.array, refined)
+        chosen = choose_label(source.array, self.label, str(source.path or LABEL_MAP))
+        return put_back(source.array, source.grid, refined > 0, source.grid, chosen)
+
+    def _target(self, data: Mapping[Hashable, Any], source: LabelMap) -> Path:
+        """Where a case goes."""
+        if source.path is not None:
+            return self.output_dir / file_of(str(data.get("name", case_name(source.path))), source.path)
+        if "name" in data:
+            return self.output_dir / f"{data['name']}.nii.gz"
+        names = (self.output_dir / f"{number}.nii.gz" for number in itertools.count())
+        return next(path for path in names if not path.exists())
+
+
+def _source_of(refined: torch.Tensor, label: int | str) -> LabelMap:
+    """The map that a refined mask belongs to: its file, what was given in memory, or the mask itself."""
+    meta = refined.meta if isinstance(refined, MetaTensor) else {}
+    if meta.get(FILE):
+        return read_label(meta[FILE])
+    mask = (refined[0].cpu().numpy() > 0) * (label if isinstance(label, int) else 1)
+    array = np.asarray(meta.get(LABEL_MAP, mask)).astype(np.uint16)
+    return LabelMap.from_array(array, refined.affine if isinstance(refined, MetaTensor) else np.eye(4))

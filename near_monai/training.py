@@ -19,7 +19,7 @@ from near_monai.weights import DESCRIBES
 #: Keys that MONAI's tracking adds to the configuration.
 TRACKING_KEYS = ("tracking_uri", "experiment_name", "run_name")
 #: Keys of the configuration that have an option of their own.
-DOORS = {"output_dir": "-o", "dataset_dir": "--dataset-dir", "bundle_root": "the installed bundle"}
+DOORS = {"output_dir": "-o", "dataset_dir": "--dataset-dir", "bundle_root": "the installed bundle", "model_dir": "-o"}
 
 
 def run_training(
@@ -46,7 +46,12 @@ def run_training(
     parser.read_config([str(file) for file in files])
     check_keys(parser.get(), {*keys_of(ConfigParser.load_config_file(str(files[0]))), *DESCRIBES})
     override = parse_overrides(arguments, parser, TRACKING_KEYS if tracking else ())
-    override |= {"output_dir": str(output), "dataset_dir": dataset_dir, "bundle_root": str(bundle_dir())}
+    override |= {
+        "output_dir": str(output),
+        "dataset_dir": dataset_dir,
+        "bundle_root": str(bundle_dir()),
+        "model_dir": "",
+    }
     try:
         workflow = ConfigWorkflow(
             [str(file) for file in files],

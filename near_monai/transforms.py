@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from near_monai.coords import Grid, Placed, check_same_grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
 from near_monai.io import read_label
-from near_monai.voxels import values_in
+from near_monai.voxels import labels_of, values_in
 
 #: Everything above 0, as one structure.
 FOREGROUND = "fg"
@@ -27,6 +28,10 @@ AUTO = "auto"
 HOW_TO_CHOOSE = "choose one with --label (in Python which=)"
 #: Every class of the anatomy table.
 ALL = "all"
+#: What MONAI calls the file of an image, in its ``meta``.
+FILE = "filename_or_obj"
+#: In the ``meta`` of masks of a map in memory: the map.
+LABEL_MAP = "label_map"
 
 
 def choose_label(
@@ -105,21 +110,52 @@ def _grid(image: MetaTensor) -> Grid:
     return Grid.under(image.affine, image.shape[1:])
 
 
+def label_image(image: Any, where: str) -> MetaTensor:
+    """An image in memory as a label map ``(1, X, Y, Z)`` of whole numbers.
+
+    Args:
+        image: a MetaTensor, tensor or array, ``(X, Y, Z)`` or ``(1, X, Y, Z)``, of any type that holds whole numbers
+            (MONAI's own ``LoadImaged`` gives floats). What has no affine has voxels of 1 mm.
+        where: name for the error message, if the image has no ``filename_or_obj``.
+
+    Raises:
+        NearError: another shape, or values that are no classes.
+    """
+    meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
+    where = str(meta.get(FILE, where))
+    array = image.cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    array = array[None] if array.ndim == 3 else array
+    if array.ndim != 4 or len(array) != 1:
+        raise NearError(f"{where}: shape {array.shape}; expected one label map (X, Y, Z) or (1, X, Y, Z)")
+    if array.dtype not in (np.uint8, np.uint16):
+        array = labels_of([array.ravel(order="F")], where).reshape(array.shape, order="F")
+    affine = image.affine if isinstance(image, MetaTensor) else torch.eye(4, dtype=torch.float64)
+    return MetaTensor(torch.as_tensor(array), affine, meta)
+
+
+def _picked(masks: NDArray[np.bool_], image: MetaTensor) -> MetaTensor:
+    """Masks of a label map, float32; they keep a map that no file holds, so that its other classes can be written."""
+    kept = {} if FILE in image.meta else {LABEL_MAP: image[0].numpy()}
+    return MetaTensor(torch.as_tensor(masks.astype(np.float32)), meta={**image.meta, **kept})
+
+
 class ReadLabeld(MapTransform):
-    """Read label files (NIfTI, NRRD, MetaImage) as ``(1, X, Y, Z)`` uint8 MetaTensors."""
+    """Read label files (NIfTI, NRRD, MetaImage) as ``(1, X, Y, Z)`` MetaTensors of whole numbers."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace every path under the keys; the affine is RAS in mm. See :func:`near_monai.io.read_label`.
 
-        What is a MetaTensor already (a generated label map) passes.
+        Images that are in memory already are taken as they are, see :func:`label_image`.
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            if isinstance(out[key], MetaTensor):
+            if not isinstance(out[key], str | Path):
+                out[key] = label_image(out[key], str(key))
                 continue
             file = read_label(out[key])
-            meta = {"filename_or_obj": str(file.path)}
-            out[key] = MetaTensor(torch.as_tensor(file.array[None]), torch.as_tensor(file.affine), meta)
+            out[key] = MetaTensor(
+                torch.as_tensor(file.array[None]), torch.as_tensor(file.affine), {FILE: str(file.path)}
+            )
         return out
 
 
@@ -127,7 +163,7 @@ class PickLabeld(MapTransform):
     """Pick one class of a multi-class map as a 0/1 mask.
 
     Args:
-        keys: label maps ``(1, X, Y, Z)`` of one case, all on one grid.
+        keys: label maps of one case, all on one grid, see :func:`label_image`.
         label: see :func:`choose_label`; chosen in the first map, and the same in the others.
         structure: name of the only structure of the anatomy table that the class may stand for; ``None`` for any. What
             is alone in its map may be anything.
@@ -145,10 +181,9 @@ class PickLabeld(MapTransform):
             NearError: the class is absent, or stands for another structure, or the grids differ.
         """
         out = dict(data)
-        maps = {key: out[key] for key in self.key_iterator(out)}
+        maps = {key: label_image(out[key], str(key)) for key in self.key_iterator(out)}
         places = {
-            key: Placed(image.shape[1:], image.affine, str(image.meta.get("filename_or_obj", key)))
-            for key, image in maps.items()
+            key: Placed(image.shape[1:], image.affine, str(image.meta.get(FILE, key))) for key, image in maps.items()
         }
         first, label = next(iter(places.values())), self.label
         for key, image in maps.items():
@@ -163,7 +198,7 @@ class PickLabeld(MapTransform):
                     f"{where}: label {label} is {HEART.name(int(label))}, and these weights are for {self.structure} "
                     "alone; near-monai refine has others"
                 )
-            out[key] = MetaTensor(torch.as_tensor(mask_of(array, label).astype(np.float32)), meta=image.meta)
+            out[key] = _picked(mask_of(array, label), image)
         return out
 
 
@@ -174,10 +209,10 @@ class PickStructuresd(MapTransform):
         """``(1, X, Y, Z)`` label maps to ``(C, X, Y, Z)`` float32 masks; structures that are absent are empty."""
         out = dict(data)
         for key in self.key_iterator(out):
-            array = out[key].numpy()
-            refuse_strangers(array, HEART, str(out[key].meta.get("filename_or_obj", key)))
-            masks = np.concatenate([array == structure.index for structure in HEART.structures])
-            out[key] = MetaTensor(torch.as_tensor(masks.astype(np.float32)), meta=out[key].meta)
+            image = label_image(out[key], str(key))
+            refuse_strangers(image.numpy(), HEART, str(image.meta.get(FILE, key)))
+            masks = np.concatenate([image.numpy() == structure.index for structure in HEART.structures])
+            out[key] = _picked(masks, image)
         return out
 
 
