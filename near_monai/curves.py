@@ -1,13 +1,12 @@
-"""The history of a training run: a table of its epochs, and a picture of it."""
+"""The history of a training run: a table of its epochs, and, where matplotlib is installed, a picture of it."""
 
 from __future__ import annotations
 
 import csv
 import math
+from importlib.util import find_spec
 from io import BytesIO, StringIO
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from near_monai.storage import replacing, write_text
 
@@ -52,9 +51,12 @@ class History:
         table.writeheader()
         table.writerows({k: "" if math.isnan(v) else f"{v:.6g}" for k, v in row.items()} for row in rows.values())
         write_text(self.folder / "history.csv", text.getvalue())
-        self._draw(list(rows.values()))
+        if find_spec("matplotlib") is not None:  # a bundle does not ask for it
+            self._draw(list(rows.values()))
 
     def _draw(self, rows: list[dict[str, float]]) -> None:
+        from matplotlib.figure import Figure
+
         figure = Figure((10, 3.2), layout="constrained")
         for axis, name in zip(figure.subplots(1, 3), ("loss", "full_grid_dice", "lr"), strict=True):
             points = [(row["epoch"], row[name]) for row in rows if math.isfinite(row[name])]

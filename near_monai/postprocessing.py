@@ -126,7 +126,7 @@ class SaveRefinedd(SaveImaged):
             source = _source_of(refined, self.label)
             place = Placed(refined.shape[1:], source.affine, str(key))
             if isinstance(refined, MetaTensor):
-                place = place._replace(affine=refined.affine.numpy())
+                place = place._replace(affine=refined.affine.cpu().numpy())
             check_same_grid(place, source.placed)
             target = self._target(data, source)
             if target.exists():
@@ -159,4 +159,4 @@ def _source_of(refined: torch.Tensor, label: int | str) -> LabelMap:
         return read_label(meta[FILE])
     mask = (refined[0].cpu().numpy() > 0) * (label if isinstance(label, int) else 1)
     array = np.asarray(meta.get(LABEL_MAP, mask)).astype(np.uint16)
-    return LabelMap.from_array(array, refined.affine if isinstance(refined, MetaTensor) else np.eye(4))
+    return LabelMap.from_array(array, refined.affine.cpu().numpy() if isinstance(refined, MetaTensor) else np.eye(4))

@@ -121,16 +121,15 @@ def label_image(image: Any, where: str) -> MetaTensor:
     Raises:
         NearError: another shape, or values that are no classes.
     """
-    meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
+    meta = dict(image.meta) if isinstance(image, MetaTensor) else {"affine": torch.eye(4, dtype=torch.float64)}
     where = str(meta.get(FILE, where))
-    array = image.cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    array = image.cpu().numpy() if isinstance(image, torch.Tensor) else np.array(image)
     array = array[None] if array.ndim == 3 else array
     if array.ndim != 4 or len(array) != 1:
         raise NearError(f"{where}: shape {array.shape}; expected one label map (X, Y, Z) or (1, X, Y, Z)")
     if array.dtype not in (np.uint8, np.uint16):
         array = labels_of([array.ravel(order="F")], where).reshape(array.shape, order="F")
-    affine = image.affine if isinstance(image, MetaTensor) else torch.eye(4, dtype=torch.float64)
-    return MetaTensor(torch.as_tensor(array), affine, meta)
+    return MetaTensor(torch.as_tensor(array), meta=meta)
 
 
 def _picked(masks: NDArray[np.bool_], image: MetaTensor) -> MetaTensor:

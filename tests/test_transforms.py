@@ -1,21 +1,24 @@
 """Transforms: the right voxels, millimetres and world positions, on anisotropic oblique grids."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.transforms import Compose, LoadImaged
 from scipy import ndimage
 
 from near_monai.anatomy import CORONARY
 from near_monai.errors import NearError
+from near_monai.postprocessing import RepairMaskd, SaveRefinedd
 from near_monai.transforms import (
     BoundaryBandd,
     CropToLabeld,
     PickLabeld,
+    PickStructuresd,
     ReadLabeld,
     SignedDistanced,
     WorkingGridd,
@@ -102,3 +105,58 @@ def test_choice_of_the_label(values: tuple[int, ...], label: int | str, expected
 def test_absent_class_is_one_clear_line(values: tuple[int, ...], label: int | str) -> None:
     with pytest.raises(NearError, match=r"^[^\n]*(no voxel has label|is empty)[^\n]*$"):
         choose_label(np.array(values, np.uint8), label)
+
+
+def test_images_of_monai_s_own_reader_and_in_memory_are_label_maps(file: Path) -> None:
+    expected = PickLabeld("label")(ReadLabeld("label")({"label": file}))["label"]
+    read = LoadImaged("label", ensure_channel_first=True)({"label": file})["label"]
+    assert read.dtype == torch.float32
+    picked = PickLabeld("label")({"label": read})["label"]
+    assert torch.equal(picked, expected) and torch.equal(picked.affine, expected.affine)
+    array = np.asarray(nib.nifti1.load(file).dataobj)
+    for image in (array, array[None], array.astype(float), torch.tensor(array), array[::-1, ::-1][::-1, ::-1]):
+        found = PickLabeld("label")(ReadLabeld("label")({"label": image}))["label"]
+        assert torch.equal(found.as_tensor(), expected.as_tensor())
+        assert torch.equal(found.affine, torch.eye(4, dtype=torch.float64))
+    assert torch.equal(PickStructuresd("label")({"label": read})["label"][8], expected[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (np.full((4, 4, 4), 0.5), "image: holds 0.5, not a whole number"),
+        (np.zeros((2, 4, 4, 4)), r"image: shape \(2, 4, 4, 4\); expected one label map"),
+        (np.full((4, 4, 4), np.nan), "image: holds NaN"),
+        (np.full((4, 4, 4), -1), "image: labels from -1 to"),
+    ],
+)
+def test_images_in_memory_that_are_no_label_maps(image: np.ndarray, text: str) -> None:
+    with pytest.raises(NearError, match=text):
+        ReadLabeld("image")({"image": image})
+
+
+def through(item: dict[Any, Any], output: Path, label: int | str = "auto") -> MetaTensor:
+    """Pre- and postprocessing of the bundle with a network that gives the label back."""
+    batch = list_data_collate([PickLabeld("image", label)(ReadLabeld("image")(item))])
+    (single,) = decollate_batch(batch | {"pred": batch["image"]})
+    save = SaveRefinedd("pred", output, label)
+    return save(RepairMaskd("pred", clean=False)(single))["pred"]
+
+
+def test_what_came_from_memory_is_written_with_its_other_classes(file: Path, tmp_path: Path) -> None:
+    image = nib.nifti1.load(file)
+    array = np.asarray(image.dataobj)
+    given = MetaTensor(torch.tensor(array[None], dtype=torch.float32), torch.tensor(image.affine))
+    through({"image": given, "name": "one"}, tmp_path / "out")
+    through({"image": given}, tmp_path / "out")
+    through({"image": given}, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.nii.gz", "0.nii.gz", "1.nii.gz"}
+    for name in ("one", "1"):
+        written = nib.nifti1.load(tmp_path / "out" / f"{name}.nii.gz")
+        np.testing.assert_allclose(written.affine, AFFINE, atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(written.dataobj) == 6, array == 6)
+        assert (np.asarray(written.dataobj) == CORONARY).any()
+    through({"image": str(file), "name": "p1/1.img"}, tmp_path / "out")
+    assert (tmp_path / "out" / "p1" / "1.img.nii.gz").is_file()
+    with pytest.raises(NearError, match="is there already"):
+        through({"image": str(file), "name": "p1/1.img"}, tmp_path / "out")
