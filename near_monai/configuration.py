@@ -21,6 +21,8 @@ import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
 from near_monai.errors import NearError, show_one_line
+from near_monai.layout import RUN_FILE
+from near_monai.records import RECORD_FOLDER
 from near_monai.resources import bundle_dir
 from near_monai.storage import sweep, write_json
 from near_monai.weights import CONFIG_NAME
@@ -62,9 +64,13 @@ def claim_folder(folder: str | Path, bundle_root: str | Path) -> None:
     path = Path(folder) / CONFIG_NAME
     if is_handed_over(config) and path.is_file():
         _set_aside(path.parent)
-    if path.is_file() and any(path.parent.glob("*.pt")):  # it says what those weights are
+    if (path.parent / RUN_FILE).is_file():
+        raise NearError(f"{folder}: holds results of near-monai refine; give another output_dir")
+    trained, refined = any(path.parent.glob("*.pt")), (path.parent / RECORD_FOLDER).is_dir()
+    if path.is_file() and (trained or refined):  # it says what those weights, or results, are
+        free = FREE_KEYS if trained else (*FREE_KEYS, "dataset_dir")
         before = json.loads(path.read_text(encoding="utf-8"))
-        keys = [k for k in {**before, **config} if k not in FREE_KEYS and before.get(k) != config.get(k)]
+        keys = [k for k in {**before, **config} if k not in free and before.get(k) != config.get(k)]
         if keys:
             raise NearError(
                 f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another "

@@ -20,6 +20,7 @@ from near_monai.coords import Grid, Placed, check_same_grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, write_label
+from near_monai.progress import Progress
 from near_monai.repair import VESSEL, repair
 from near_monai.transforms import ALL, AUTO, FILE, LABEL_MAP, choose_label
 
@@ -108,12 +109,16 @@ class SaveRefinedd(SaveImaged):
         keys: refined masks, or label maps of all structures, ``(1, X, Y, Z)`` on the grid of their map.
         output_dir: target folder.
         label: class that was refined, as in :class:`near_monai.transforms.PickLabeld`; ``"all"`` for label maps.
+        progress: where it is kept which cases are finished, if a run is to go on after an interruption.
     """
 
-    def __init__(self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO) -> None:
+    def __init__(
+        self, keys: KeysCollection, output_dir: str | Path, label: int | str = AUTO, progress: Progress | None = None
+    ) -> None:
         super().__init__(keys, output_dir=output_dir)
         self.output_dir = Path(output_dir)
         self.label = label
+        self.progress = progress
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write; the data pass unchanged.
@@ -128,11 +133,21 @@ class SaveRefinedd(SaveImaged):
             if isinstance(refined, MetaTensor):
                 place = place._replace(affine=refined.affine.cpu().numpy())
             check_same_grid(place, source.placed)
-            target = self._target(data, source)
+            fused = self._fused(refined[0].cpu().numpy(), source)
+            self._write(str(data["name"]) if "name" in data else None, fused, source)
+        return dict(data)
+
+    def _write(self, name: str | None, fused: NDArray[Any], source: LabelMap) -> None:
+        """Write a case, and keep that it is written."""
+        target = self._target(name, source)
+        if self.progress is None or name is None or source.path is None:
             if target.exists():
                 raise NearError(f"{target}: is there already; give an empty output_dir, so that nothing is overwritten")
-            write_label(target, self._fused(refined[0].cpu().numpy(), source), source)
-        return dict(data)
+            write_label(target, fused, source)
+        else:
+            self.progress.begin(name, source.path)
+            write_label(target, fused, source)
+            self.progress.done(name, source.path)
 
     def _fused(self, refined: NDArray[Any], source: LabelMap) -> NDArray[Any]:
         """The map with its refined class, or classes."""
@@ -142,12 +157,12 @@ class SaveRefinedd(SaveImaged):
         chosen = choose_label(source.array, self.label, str(source.path or LABEL_MAP))
         return put_back(source.array, source.grid, refined > 0, source.grid, chosen)
 
-    def _target(self, data: Mapping[Hashable, Any], source: LabelMap) -> Path:
+    def _target(self, name: str | None, source: LabelMap) -> Path:
         """Where a case goes."""
         if source.path is not None:
-            return self.output_dir / file_of(str(data.get("name", case_name(source.path))), source.path)
-        if "name" in data:
-            return self.output_dir / f"{data['name']}.nii.gz"
+            return self.output_dir / file_of(name or case_name(source.path), source.path)
+        if name is not None:
+            return self.output_dir / f"{name}.nii.gz"
         names = (self.output_dir / f"{number}.nii.gz" for number in itertools.count())
         return next(path for path in names if not path.exists())
 

@@ -10,6 +10,7 @@ from monai.data import list_data_collate
 from torch.utils.data import IterableDataset, get_worker_info
 
 from near_monai.errors import NearError, known_error, some
+from near_monai.progress import Progress
 
 logger = logging.getLogger("near_monai")
 
@@ -20,6 +21,7 @@ class TolerantDataset(IterableDataset[Any]):
     Args:
         data: items with an `image`, and a `name` if that is no path.
         transform: what is done to an item; one that raises :class:`~near_monai.errors.NearError` is refused.
+        progress: says which items are finished, and need not be done again.
         instead: makes the items that are taken where none of ``data`` can be used; ``None`` if there must be some.
 
     Attributes:
@@ -33,10 +35,12 @@ class TolerantDataset(IterableDataset[Any]):
         self,
         data: Sequence[dict[str, Any]],
         transform: Callable[[dict[str, Any]], Any],
+        progress: Progress | None = None,
         instead: Callable[[], Sequence[dict[str, Any]]] | None = None,
     ) -> None:
         self.data = data
         self.transform = transform
+        self.progress = progress
         self.instead = instead
         self.refused: list[str] = []
 
@@ -44,7 +48,10 @@ class TolerantDataset(IterableDataset[Any]):
         if get_worker_info() is not None:
             raise NearError("the loader must do without worker processes here; leave num_workers at 0")
         self.refused.clear()
+        finished = self.progress.finished(self.data) if self.progress is not None else set()
         for item in self.data:
+            if item.get("name") in finished:
+                continue
             try:
                 usable = self.transform(item)
             except (NearError, RuntimeError) as error:  # MONAI wraps what a transform raises

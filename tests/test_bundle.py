@@ -28,6 +28,7 @@ from near_monai.errors import NearError, known_error
 from near_monai.heart_sources import organ_training_cases, structure_items
 from near_monai.inference import NearInferer
 from near_monai.postprocessing import RepairMaskd
+from near_monai.progress import Progress
 from near_monai.repair import repair
 from near_monai.resources import bundle_dir
 from near_monai.shapes import OrganShapes
@@ -456,7 +457,7 @@ def test_a_bad_file_stops_no_other_and_the_run_fails(
     (labels / "labelsTr" / "a.nii.gz").write_bytes(good.read_bytes()[:-200])
     with pytest.raises(RuntimeError) as error:
         run_bundle(run_id, name, labels, tmp_path / "out")
-    assert str(error.value.__cause__) == "1 of 2 cases could not be used: a"
+    assert str(error.value.__cause__) == f"1 of 2 cases could not be used: a; 1 are in {tmp_path / 'out'}"
     assert len([line for line in capsys.readouterr().out.splitlines() if "a.nii.gz: damaged" in line]) == 1
     if name == "inference":
         assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [good.name]
@@ -465,7 +466,7 @@ def test_a_bad_file_stops_no_other_and_the_run_fails(
     good.write_bytes(b"")
     with pytest.raises(RuntimeError) as error:
         run_bundle(run_id, name, labels, tmp_path / "none")
-    assert str(error.value.__cause__) == "2 of 2 cases could not be used: a, b"
+    assert str(error.value.__cause__).startswith("2 of 2 cases could not be used: a, b; 0 are in")
 
 
 def test_monai_s_own_command_ends_with_one_line(labels: Path, tmp_path: Path) -> None:
@@ -476,7 +477,7 @@ def test_monai_s_own_command_ends_with_one_line(labels: Path, tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.stderr.splitlines()[-1] == "near_monai: 1 of 2 cases could not be used: a"
+    assert done.stderr.splitlines()[-1].startswith("near_monai: 1 of 2 cases could not be used: a; 1 are in")
 
 
 def test_evaluating_passes_over_pairs_on_two_grids(
@@ -487,7 +488,7 @@ def test_evaluating_passes_over_pairs_on_two_grids(
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), labels / "truthTr" / "b.nii.gz")
     with pytest.raises(RuntimeError) as error:
         run_bundle("evaluating", "evaluate", labels, tmp_path / "out")
-    assert str(error.value.__cause__) == "1 of 2 cases could not be used: b"
+    assert str(error.value.__cause__).startswith("1 of 2 cases could not be used: b;")
     assert "b.nii.gz: is not on the grid of" in capsys.readouterr().out
     assert [*json.loads((tmp_path / "out" / "summary.json").read_text())["cases"]] == ["a"]
 
@@ -520,3 +521,64 @@ def test_refusals_are_not_lost_in_worker_processes() -> None:
     with pytest.raises(NearError) as error:
         [*DataLoader(data, batch_size=1, num_workers=1)]
     assert str(known_error(error.value)) == "the loader must do without worker processes here; leave num_workers at 0"
+
+
+def test_inference_goes_on_where_it_was_stopped(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, done = tmp_path / "out", Progress.done
+
+    def die(self: Progress, name: str, image: str) -> None:
+        if name == "b":
+            raise KeyboardInterrupt
+        done(self, name, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "done", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_bundle("inference", "inference", labels, output)
+    first = (output / "a.nii.gz").stat().st_mtime_ns
+    run_bundle("inference", "inference", labels, output)
+    told = capsys.readouterr().out
+    assert "1 cases are finished already" in told
+    assert f"2 of 2 cases, in {output}" in told
+    assert (output / "a.nii.gz").stat().st_mtime_ns == first
+    run_bundle("inference", "inference", labels, output)
+    assert f"2 of 2 cases, in {output}" in capsys.readouterr().out
+    with pytest.raises(RuntimeError) as error:
+        run_bundle("inference", "inference", labels, output, label=9)
+    assert "holds a run with another configuration (label)" in str(error.value.__cause__)
+    (output / "b.nii.gz").write_bytes(b"mine")
+    with pytest.raises(RuntimeError) as error:
+        run_bundle("inference", "inference", labels, output)
+    assert "b.nii.gz: is there already, and is not of this run" in str(known_error(error.value))
+    assert (output / "b.nii.gz").read_bytes() == b"mine"
+
+
+def test_batches_hold_cases_of_one_shape(labels: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataloader#batch_size": 2}
+    run_bundle("inference", "inference", labels, tmp_path / "two", **options)
+    assert {path.name for path in (tmp_path / "two").glob("*.nii.gz")} == {"a.nii.gz", "b.nii.gz"}
+    image = nib.nifti1.load(labels / "labelsTr" / "b.nii.gz")
+    nib.save(image.slicer[:-1], tmp_path / "b.nii.gz")
+    shutil.copy(tmp_path / "b.nii.gz", labels / "labelsTr" / "b.nii.gz")
+    with pytest.raises(RuntimeError) as error:
+        run_bundle("inference", "inference", labels, tmp_path / "three", **options)
+    assert str(known_error(error.value)).startswith("a, b: label maps of shapes")
+
+
+def test_bundle_root_is_asked_for_where_it_is_not_found(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError) as error:
+        run(
+            run_id="inference",
+            config_file=str(CONFIGS / "inference.json"),
+            dataset_dir=str(labels),
+            output_dir=str(tmp_path / "out"),
+        )
+    assert str(known_error(error.value)) == (
+        "bundle: no bundle there; say with --bundle_root which folder holds its configs and models"
+    )
+    assert not (tmp_path / "out").exists()

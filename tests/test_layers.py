@@ -22,7 +22,7 @@ ROWS = (
     "sampling",
     "compact datasets shapes sources heart_sources",
     "layers field encoder table network blueprints weights configuration",
-    "losses optimiser tolerance",
+    "losses optimiser progress tolerance",
     "inference codes",
     "skeleton reconnection bridges repair",
     "findings familiarity subject",
