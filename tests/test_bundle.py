@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
+from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, verify_net_in_out
 from monai.data import DataLoader, MetaTensor
 from numpy.typing import NDArray
 
@@ -582,3 +582,27 @@ def test_bundle_root_is_asked_for_where_it_is_not_found(
         "bundle: no bundle there; say with --bundle_root which folder holds its configs and models"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_metadata_and_card_say_what_the_model_zoo_asks_for() -> None:
+    metadata = config("metadata")
+    assert {"eval_metrics", "label_classes", "pred_classes", "references"} <= set(metadata)
+    assert metadata["version"] in metadata["changelog"]
+    assert "near_monai" not in metadata["required_packages_version"], "the zip brings it along"
+    tensors = [
+        *metadata["network_data_format"]["inputs"].values(),
+        *metadata["network_data_format"]["outputs"].values(),
+    ]
+    assert {tensor["type"] for tensor in tensors} == {"image"}
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        bundle_root=str(bundle_dir()),
+        device="cpu",
+    )
+    card = (bundle_dir() / "docs" / "README.md").read_text(encoding="utf-8")
+    headings = ("Model Description", "Data", "Performance", "System Configuration", "Limitations", "References")
+    assert all(f"\n## **{heading}**\n" in card for heading in headings)
+    for path in re.findall(r"coronary_near/((?:configs|models|docs)/[\w./]+)", card):
+        assert (bundle_dir() / path).is_file(), path

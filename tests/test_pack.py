@@ -110,7 +110,6 @@ def test_same_input_same_bytes_and_nothing_else_in_it(packed: Path, tmp_path: Pa
         ".js",
     }
     shipped = json.loads((bundle_dir() / "configs" / "metadata.json").read_text())  # tests/test_bundle.py verifies it
-    del shipped["required_packages_version"]["near_monai"]
     assert metadata == shipped
 
 
