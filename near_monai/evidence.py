@@ -71,11 +71,14 @@ class Evidence:
         return int(self.found.sizes[~self.loose].sum()) >= LEAST_SHARE * total
 
     @property
+    def parts(self) -> tuple[Box, ...]:
+        """:attr:`regions`, or what there is of a label of specks."""
+        return self.regions or (around(self.found.voxels),)
+
+    @property
     def box(self) -> Box:
         """Around all that counts, or all there is."""
-        if not self.regions:
-            return around(self.found.voxels)
-        low, high = (np.array([getattr(region, side) for region in self.regions]) for side in ("start", "stop"))
+        low, high = (np.array([getattr(part, side) for part in self.parts]) for side in ("start", "stop"))
         (a, b, c), (x, y, z) = low.min(0).tolist(), high.max(0).tolist()
         return Box((a, b, c), (x, y, z))
 
@@ -87,10 +90,12 @@ class Evidence:
         shown[tuple(self.found.voxels[self.loose[self.found.owner]].T)] = False
         return shown
 
-    def aside(self, box: Box) -> Components:
-        """What does not count and lies outside ``box``."""
+    def aside(self, boxes: Sequence[Box]) -> Components:
+        """What does not count and lies outside all ``boxes``."""
         voxels = self.found.voxels
-        chosen = self.loose[self.found.owner] & ~np.all((voxels >= box.start) & (voxels < box.stop), axis=1)
+        chosen = self.loose[self.found.owner]
+        for box in boxes:
+            chosen = chosen & ~np.all((voxels >= box.start) & (voxels < box.stop), axis=1)
         owner = np.unique(self.found.owner[chosen], return_inverse=True)[1].astype(np.int32)
         return Components(self.found.shape, voxels[chosen], owner)
 

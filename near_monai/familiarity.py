@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +23,7 @@ ONE_TREE = 0.97
 
 
 def remarks(
-    mask: NDArray[np.bool_],
-    grid: Grid,
+    label: Sequence[tuple[NDArray[np.bool_], Grid]],
     pieces_mm3: NDArray[np.floating],
     beyond: str,
     structure: Structure,
@@ -30,30 +31,35 @@ def remarks(
     """What is unusual about a label of ``structure``; only of coronary arteries is it known what is usual.
 
     Args:
-        mask: as for :func:`warnings_for`.
-        grid: as for :func:`warnings_for`.
+        label: as for :func:`warnings_for`.
         pieces_mm3: as for :func:`warnings_for`, but there may be none.
         beyond: why the label was left as it was, if it was.
         structure: what it is.
     """
     if not len(pieces_mm3):
         return ["nothing is left of the label"]
-    unusual = warnings_for(mask, grid, pieces_mm3) if structure.name == VESSEL.name else []
+    unusual = warnings_for(label, pieces_mm3) if structure.name == VESSEL.name else []
     return [beyond] * bool(beyond) + unusual
 
 
-def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.floating]) -> list[str]:
+def warnings_for(label: Sequence[tuple[NDArray[np.bool_], Grid]], pieces_mm3: NDArray[np.floating]) -> list[str]:
     """One line for everything unusual about a label; an empty list if nothing is.
 
     Args:
-        mask: ``(X, Y, Z)`` the label, at least one voxel set.
-        grid: its grid.
+        label: parts of the label, far apart, in one mm frame: masks ``(X, Y, Z)``, at least one voxel set, and their
+            grids.
         pieces_mm3: volumes of the components of what became of it; there are some.
     """
-    box = box_of(mask)
-    volume = np.count_nonzero(mask) * grid.voxel_volume
-    radius = 2 * volume / wall_area(mask, grid)
-    extent = float(max(n * s for n, s in zip(box.shape, grid.spacing, strict=True)))
+    boxes = [box_of(mask) for mask, _ in label]
+    volume = sum(np.count_nonzero(mask) * grid.voxel_volume for mask, grid in label)
+    radius = 2 * volume / sum(wall_area(mask, grid) for mask, grid in label)
+    corners = [grid.to_mm(np.array([box.start, box.stop]) - 0.5) for box, (_, grid) in zip(boxes, label, strict=True)]
+    extent = float(np.ptp(np.concatenate(corners), axis=0).max())
+    cut = any(
+        a == 0 or b == n
+        for box, (mask, _) in zip(boxes, label, strict=True)
+        for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)
+    )
     change = pieces_mm3.sum() / volume - 1
     largest = pieces_mm3.max() / pieces_mm3.sum()
     rules = (
@@ -64,7 +70,7 @@ def warnings_for(mask: NDArray[np.bool_], grid: Grid, pieces_mm3: NDArray[np.flo
             largest > ONE_TREE,
             "a single tree: one of left and right is missing, or they are joined",
         ),
-        (any(a == 0 or b == n for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)), "cut by the border"),
+        (cut, "cut by the border"),
         (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),
     )
     return [text for unusual, text in rules if unusual]

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from near_monai.anatomy import Anatomy
+from near_monai.anatomy import Anatomy, Structure
 from near_monai.boxes import Box, box_of, occupied, voxels_where, widen
 from near_monai.cases import Case
 from near_monai.codes import SavedCode, described, save_code
 from near_monai.colours import segments_of
 from near_monai.components import Components
-from near_monai.coords import Grid
 from near_monai.evidence import Evidence
-from near_monai.familiarity import remarks
-from near_monai.findings import find, set_aside
-from near_monai.fusion import put_back
+from near_monai.figures import figures_of
 from near_monai.io import LabelMap, read_label, write_label, write_volume
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
+from near_monai.network import NearNetwork
 from near_monai.places import in_world
-from near_monai.refinement import MARGIN_MM, refine_mask
-from near_monai.repair import VESSEL, Repaired
+from near_monai.refinement import MARGIN_MM, Part, reasons, refine_mask, refine_parts
+from near_monai.repair import VESSEL
 from near_monai.segments import Segment
+from near_monai.space import WorkingSpace
 from near_monai.subject import as_trained, check_units, doubts_of, subject_of
 from near_monai.tensors import SUFFIX
 from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of, refuse_strangers
@@ -75,121 +75,116 @@ def refine_one_class(
     file = read_label(case.label)
     if not file.array.any():
         return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
-    filled = occupied(file.array)  # a scan is a hundred times larger than what is labelled in it
-    labelled = file.array[filled.slices()]
-    label = choose_label(labelled, options.label, str(case.label), anatomy)
-    given = networks(options.weights)[0].description if options.weights else None
-    table = anatomy if options.table else None
-    structure = subject_of(labelled, label, table, options.structure, given, str(case.label))
-    network, space = networks(options.weights or shipped(structure.weights))
-    part = filled.grid(file.grid.scaled(1 / structure.scale))
-    found = Components.at(voxels_where(labelled, lambda plane: mask_of(plane, label)), labelled.shape)
-    evidence = Evidence.of(found, part.spacing)
-    inner = evidence.box.moved(filled.start)  # stray voxels far away would make all that follows as large as the scan
-    check_units(inner, file.grid.spacing, structure.scale, str(case.label))
-    box = widen(inner, file.grid.spacing, MARGIN_MM * structure.scale, file.grid.shape)
-    array, grid = np.ascontiguousarray(file.array[box.slices()]), box.grid(file.grid)
-    mask = mask_of(array, label)
-    target = grid
-    if options.resolution:
-        kept = widen(inner, file.grid.spacing, CUBE_MARGIN_MM, file.grid.shape)
-        target = kept.grid(file.grid).cube(options.resolution)
-    result = refine_mask(mask, grid, network, space, target, options.clean, structure)
-    aside = evidence.aside(box.within(filled))
-    beside_mm3 = aside.sizes * file.grid.voxel_volume
-    gone = options.clean and not result.repaired.beyond
+    subject = _subject(file, options, networks, anatomy, str(case.label))
+    make = _on_a_cube if options.resolution else _in_place
+    parts = list(make(file, subject, options, anatomy))
+    aside = subject.evidence.aside([part.box for part in parts if part.box])
+    gone = options.clean and not reasons(parts)
     if gone:
-        labelled[tuple(aside.voxels.T)] = 0
-    fused = put_back(array, grid, result.repaired.mask, target, label, anatomy)
-    after = mask_of(fused, label)  # classes of higher priority have kept their voxels
-    repaired = result.repaired.within(after, target)
-    place = None if options.resolution else box
-    codes = tuple(replace(code, reference=file.grid.scaled(1 / structure.scale)) for code in result.codes)
-    saved = SavedCode(codes, file.affine, described(network), (structure,)) if options.save_codes else None
-    written = _Target(case, output, file, target, place)
+        file.array[tuple(aside.voxels.T)] = 0
+    saved = subject.saved(file, parts) if options.save_codes else None
     with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
-        writing = pool.submit(written.write, fused, result.probability, repaired.bridge_mask, saved, options)
-        places = find(result.label, repaired, result.probability, target, structure.scale)
-        places += set_aside(aside, part, structure.scale) if gone else []
-        pieces_mm3 = np.append(Components.of(after).sizes * target.voxel_volume, [] if gone else beside_mm3)
-        row = {
-            "label": label,
-            "components_before": len(evidence.found),
-            "volume_before_mm3": _volume(mask, grid, beside_mm3),
-            **_figures(pieces_mm3, result.label, repaired, target, beside_mm3 if gone else beside_mm3[:0]),
-            "bridges": in_world(repaired.bridges, file.grid, file.affine),
-            "findings": in_world(places, file.grid, file.affine),
-            "structure": structure.name,
-            "scale": structure.scale,
-            "left_as_it_was": bool(repaired.beyond),
-            "warnings": file.warnings
-            + doubts_of(network, structure)
-            + remarks(mask, grid, pieces_mm3, repaired.beyond, structure),
-        }
+        writing = pool.submit(_write, case, output, file, parts, saved, options)
+        row = figures_of(file, subject.structure, subject.evidence, parts, aside, gone)
+        row["label"] = subject.label
+        row["warnings"] = file.warnings + doubts_of(subject.network, subject.structure) + row["warnings"]
         writing.result()
     return row
 
 
-def _figures(
-    pieces_mm3: NDArray[np.floating],
-    label: NDArray[np.bool_],
-    repaired: Repaired,
-    grid: Grid,
-    gone_mm3: NDArray[np.floating],
-) -> dict[str, float]:
-    """What became of a label on ``grid``: ``pieces_mm3`` are left, and ``gone_mm3`` beyond the grid are not."""
-    return {
-        "components_after": len(pieces_mm3),
-        "volume_after_mm3": round(float(pieces_mm3.sum()), 3),
-        "added_mm3": _volume(repaired.mask & ~label, grid),
-        "removed_mm3": _volume(label & ~repaired.mask, grid, gone_mm3),
-        "noise_mm": round(repaired.noise_mm, 4),
-        "margin": round(repaired.margin, 6),
-    }
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is refined in a file: a class, what it is taken for, what counts of it, and the network that refines it."""
+
+    label: int | str
+    structure: Structure
+    evidence: Evidence
+    network: NearNetwork
+    space: WorkingSpace
+
+    def saved(self, file: LabelMap, parts: Sequence[Part]) -> SavedCode:
+        """z of the case, as a file."""
+        reference = file.grid.scaled(1 / self.structure.scale)
+        codes = tuple(replace(code, reference=reference) for part in parts for code in part.refined.codes)
+        return SavedCode(codes, file.affine, described(self.network), (self.structure,))
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where the results of a case go: on a grid of their own, or as the part ``place`` of a volume like ``file``."""
+def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, where: str) -> _Subject:
+    """Which class of a file is meant, and by what it is refined.
 
-    case: Case
-    output: Path
-    file: LabelMap
-    grid: Grid
-    place: Box | None
+    Raises:
+        NearError: see :func:`near_monai.subject.subject_of` and :func:`near_monai.subject.check_units`.
+    """
+    labelled = file.array[occupied(file.array).slices()]  # a scan is a hundred times larger than what is labelled in it
+    label = choose_label(labelled, options.label, where, anatomy)
+    given = networks(options.weights)[0].description if options.weights else None
+    table = anatomy if options.table else None
+    structure = subject_of(labelled, label, table, options.structure, given, where)
+    found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
+    evidence = Evidence.of(found, file.grid.scaled(1 / structure.scale).spacing)
+    check_units(evidence.box, file.grid.spacing, structure.scale, where)
+    return _Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
 
-    def write(
-        self,
-        fused: NDArray[np.uint8],
-        probability: NDArray[np.float32],
-        bridges: NDArray[np.bool_],
-        code: SavedCode | None,
-        options: Options,
-    ) -> None:
-        """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
-        file, affine = self.file, None if self.place else self.grid.affine_from(self.file.affine, self.file.grid)
-        if code is not None:
-            save_code(self.output / CODE_FOLDER / f"{self.case.name}{SUFFIX}", code)
-        if options.save_probability:
-            path = self.output / PROBABILITY_FOLDER / self.case.file
-            write_volume(path, self.whole(probability), file, affine)
-        if bridges.any():
-            path = self.output / BRIDGE_FOLDER / self.case.file
-            write_label(path, self.whole(bridges.astype(np.uint8)), file.unnamed(), affine, [BRIDGE])
-        array = fused
-        if self.place:
-            array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
-            array[self.place.slices()] = fused
-        write_label(self.output / self.case.file, array, file, affine)
 
-    def whole(self, part: NDArray[Any]) -> NDArray[Any]:
-        """``part`` in its volume, which holds 0 elsewhere; as it is on a grid of its own."""
-        if self.place is None:
+def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+    """The refined parts on the grid of the file."""
+    return refine_parts(
+        file.array,
+        file.grid,
+        subject.label,
+        subject.evidence,
+        subject.network,
+        subject.space,
+        options.clean,
+        subject.structure,
+        anatomy,
+    )
+
+
+def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+    """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
+    structure, grid = subject.structure, file.grid
+    inner = subject.evidence.box
+    box = widen(inner, grid.spacing, MARGIN_MM * structure.scale, grid.shape)
+    cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(options.resolution or 0)
+    array, near = np.ascontiguousarray(file.array[box.slices()]), box.grid(grid)
+    mask = mask_of(array, subject.label)
+    result = refine_mask(mask, near, subject.network, subject.space, cube, options.clean, structure)
+    yield Part.of(result, array, near, subject.label, anatomy, None)
+
+
+def _write(
+    case: Case, output: Path, file: LabelMap, parts: Sequence[Part], saved: SavedCode | None, options: Options
+) -> None:
+    """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
+    grid = parts[0].refined.grid
+    affine = grid.affine_from(file.affine, file.grid) if options.resolution else None
+    if saved is not None:
+        save_code(output / CODE_FOLDER / f"{case.name}{SUFFIX}", saved)
+    if options.save_probability:
+        whole = _whole(file, [(part.box, part.refined.probability) for part in parts])
+        write_volume(output / PROBABILITY_FOLDER / case.file, whole, file, affine)
+    if any(part.repaired.bridge_mask.any() for part in parts):
+        whole = _whole(file, [(part.box, part.repaired.bridge_mask.astype(np.uint8)) for part in parts])
+        write_label(output / BRIDGE_FOLDER / case.file, whole, file.unnamed(), affine, [BRIDGE])
+    array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
+    for part in parts:
+        if part.box is None:
+            array = part.fused
+        else:
+            array[part.box.slices()] = part.fused
+    write_label(output / case.file, array, file, affine)
+
+
+def _whole(file: LabelMap, parts: Sequence[tuple[Box | None, NDArray[Any]]]) -> NDArray[Any]:
+    """Parts in their volume, which holds 0 elsewhere; one on a grid of its own as it is."""
+    array = file.array  # pages of zeros that nobody touches cost nothing, unlike those of zeros_like
+    out = np.zeros(array.shape, parts[0][1].dtype, order="F" if array.flags.f_contiguous else "C")
+    for box, part in parts:
+        if box is None:
             return part
-        array = self.file.array  # pages of zeros that nobody touches cost nothing, unlike those of zeros_like
-        out = np.zeros(array.shape, part.dtype, order="F" if array.flags.f_contiguous else "C")
-        out[self.place.slices()] = part
-        return out
+        out[box.slices()] = part
+    return out
 
 
 def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> dict[str, Any]:
@@ -269,7 +264,3 @@ def _as_trained(file: LabelMap, options: Options, networks: Networks, anatomy: A
         for row in present:
             doubts |= dict.fromkeys(doubts_of(networks(options.weights or shipped(row.weights))[0], row))
     return anatomy, list(doubts)
-
-
-def _volume(mask: NDArray[np.bool_], grid: Grid, more_mm3: ArrayLike = 0.0) -> float:
-    return round(float(np.count_nonzero(mask) * grid.voxel_volume + np.sum(more_mm3)), 3)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure, table_of
-from near_monai.boxes import widen
+from near_monai.anatomy import Anatomy, Structure, table_of
+from near_monai.boxes import Box, widen
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask, signed_distance
@@ -110,6 +112,70 @@ def repair_scaled(
     return repair(mask, probability, small, noise, clean, structure, evidence).scaled(structure.scale)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a case that was refined by itself.
+
+    Attributes:
+        box: its place in the volume; ``None`` on a grid of its own.
+        refined: what refinement gave for it.
+        fused: the refined label map there.
+        repaired: what was done to the label, without what another class of higher priority kept.
+        after: what became of the label.
+    """
+
+    box: Box | None
+    refined: Refined
+    fused: NDArray[Any]
+    repaired: Repaired
+    after: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, refined: Refined, array: NDArray[Any], grid: Grid, label: int | str, anatomy: Anatomy, box: Box | None
+    ) -> Part:
+        """The refined mask put back into the part ``array`` on ``grid`` that it came from."""
+        fused = put_back(array, grid, refined.repaired.mask, refined.grid, label, anatomy)
+        after = mask_of(fused, label)
+        return cls(box, refined, fused, refined.repaired.within(after, refined.grid), after)
+
+
+def reasons(parts: Sequence[Part]) -> str:
+    """Why parts of a label were left as they were; empty if all were repaired."""
+    return "; ".join(dict.fromkeys(part.repaired.beyond for part in parts if part.repaired.beyond))
+
+
+def refine_parts(
+    array: NDArray[Any],
+    native: Grid,
+    label: int | str,
+    evidence: Evidence,
+    network: NearNetwork,
+    space: WorkingSpace,
+    clean: bool,
+    structure: Structure,
+    anatomy: Anatomy,
+) -> Iterator[Part]:
+    """Refine a class of a label map, part by part: what lies far apart is never in memory at once.
+
+    Args:
+        array: ``(X, Y, Z)`` the map.
+        native: its grid.
+        label: class, or ``"fg"``.
+        evidence: what counts of it, on the whole grid.
+        network: see :func:`refine_mask`.
+        space: see :func:`refine_mask`.
+        clean: see :func:`refine_mask`.
+        structure: what the class is.
+        anatomy: the table.
+    """
+    for region in evidence.parts:
+        box = widen(region, native.spacing, MARGIN_MM * structure.scale, native.shape)
+        part, grid = np.ascontiguousarray(array[box.slices()]), box.grid(native)
+        result = refine_mask(mask_of(part, label), grid, network, space, clean=clean, structure=structure)
+        yield Part.of(result, part, grid, label, anatomy, box)
+
+
 @lru_cache(maxsize=2)
 def _network(weights: str | Path | None, device: str) -> tuple[NearNetwork, WorkingSpace]:
     return load_network(weights, device)
@@ -172,14 +238,15 @@ def refine(
     mask = mask_of(out, chosen)
     near = Evidence.of(Components.of(mask), native.scaled(1 / row.scale).spacing)
     check_units(near.box, native.spacing, row.scale, "label map")
-    box = widen(near.box, native.spacing, MARGIN_MM * row.scale, native.shape)
-    grid = box.grid(native)
-    result = refine_mask(mask[box.slices()], grid, network, space, clean=clean, structure=row)
-    if clean and not result.repaired.beyond:
-        out[tuple(near.aside(box).voxels.T)] = 0
-    out[box.slices()] = put_back(out[box.slices()], grid, result.repaired.mask, grid, chosen, anatomy)
-    pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * grid.voxel_volume
-    seen = remarks(mask[box.slices()], grid, pieces_mm3, result.repaired.beyond, row)
+    parts = list(refine_parts(out, native, chosen, near, network, space, clean, row, anatomy))
+    beyond = reasons(parts)
+    if clean and not beyond:
+        out[tuple(near.aside([part.box for part in parts if part.box]).voxels.T)] = 0
+    for part in parts:
+        if part.box:
+            out[part.box.slices()] = part.fused
+    pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * native.voxel_volume
+    seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row)
     for text in [*doubts_of(network, row), *seen]:
         warnings.warn(text, NearWarning, stacklevel=2)
     return out

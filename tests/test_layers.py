@@ -28,7 +28,7 @@ ROWS = (
     "findings familiarity subject",
     "fusion",
     "changes merging rules compose",
-    "refinement whole files batch redraw fuse postprocessing",
+    "refinement whole figures files batch redraw fuse postprocessing",
     "surfaces",
     "edits decisions review views scene report",
     "metrics comparison",

@@ -215,10 +215,12 @@ def test_findings_name_bridges_and_undecided_places() -> None:
 )
 def test_unusual_labels_are_named(mask: Mask, words: str) -> None:
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert any(words in line for line in warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume))
+    assert any(
+        words in line for line in warnings_for([(mask, GRID)], Components.of(result.mask).sizes * GRID.voxel_volume)
+    )
 
 
 def test_two_ordinary_vessels_raise_no_warning() -> None:
     mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
-    assert warnings_for(mask, GRID, Components.of(result.mask).sizes * GRID.voxel_volume) == []
+    assert warnings_for([(mask, GRID)], Components.of(result.mask).sizes * GRID.voxel_volume) == []
