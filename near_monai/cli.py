@@ -120,7 +120,7 @@ def redraw(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
 ) -> None:
     """Draw masks anew from saved codes and F, at any resolution."""
-    from near_monai.redraw import redraw_files
+    from near_monai.redrawing import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     typer.echo(f"{redraw_files(codes, output, weights, cube, device)} masks written to {output}")

@@ -23,7 +23,7 @@ from near_monai.io import LabelMap, read_label, write_label, write_volume
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.network import NearNetwork
 from near_monai.places import in_world
-from near_monai.refinement import MARGIN_MM, Part, reasons, refine_mask, refine_parts
+from near_monai.refinement import EMPTY, MARGIN_MM, Part, reasons, refine_mask, refine_parts
 from near_monai.repair import VESSEL
 from near_monai.segments import Segment
 from near_monai.space import WorkingSpace
@@ -194,7 +194,7 @@ def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> di
         grid = file.grid.cube(options.resolution)
         affine = grid.affine_from(file.affine, file.grid)
     write_label(output / case.file, np.zeros(grid.shape, np.uint8), file, affine)
-    return {"warnings": [*file.warnings, "the label map is empty, and so is the result"]}
+    return {"warnings": [*file.warnings, EMPTY]}
 
 
 def _empty_class(options: Options, anatomy: Anatomy) -> dict[str, Any]:

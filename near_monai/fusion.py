@@ -10,17 +10,17 @@ from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import voxels_of
 from near_monai.coords import Grid
 from near_monai.transforms import FOREGROUND
-from near_monai.voxels import values_in
+from near_monai.voxels import Labels, values_in
 
 
 def put_back(
-    original: NDArray[np.uint8],
+    original: Labels,
     native: Grid,
     refined: NDArray[np.bool_],
     target: Grid,
     label: int | str,
     anatomy: Anatomy = HEART,
-) -> NDArray[np.uint8]:
+) -> Labels:
     """A refined mask as a label map.
 
     Args:
@@ -42,9 +42,7 @@ def put_back(
     return refined.astype(original.dtype) * original.dtype.type(label)
 
 
-def replace_class(
-    original: NDArray[np.uint8], refined: NDArray[np.bool_], label: int, anatomy: Anatomy = HEART
-) -> NDArray[np.uint8]:
+def replace_class(original: Labels, refined: NDArray[np.bool_], label: int, anatomy: Anatomy = HEART) -> Labels:
     """Class ``label`` of ``original`` becomes ``refined``; other classes change only where they lose a voxel to it.
 
     Removed voxels become background. An added voxel that belongs to another class is taken over if ``label`` comes
@@ -59,9 +57,7 @@ def replace_class(
     return fused
 
 
-def spread_labels(
-    original: NDArray[np.uint8], native: Grid, refined: NDArray[np.bool_], target: Grid
-) -> NDArray[np.uint8]:
+def spread_labels(original: Labels, native: Grid, refined: NDArray[np.bool_], target: Grid) -> Labels:
     """``refined``, one tree on ``target``, labelled as the nearest labelled voxel of ``original`` on ``native`` is."""
     labels = [value for value in values_in(original) if value]
     if len(labels) < 2:

@@ -26,7 +26,7 @@ from near_monai.repair import VESSEL
 from near_monai.resources import bundle_dir
 from near_monai.storage import replacing
 from near_monai.tensors import SUFFIX, State
-from near_monai.weights import DEFAULT, load_network, read_weights, shipped, weights_bytes
+from near_monai.weights import DEFAULT, find_weights, load_network, read_weights, shipped, weights_bytes
 
 #: Flat state dict of the structure that the bundle is about: what MONAI's own tools look for.
 MODEL = "models/model.pt"
@@ -108,6 +108,7 @@ def _package_files() -> dict[str, bytes]:
 
 def _own_weights(weights: str | Path, given: Provenance, files: dict[str, bytes]) -> dict[str, bytes]:
     """The user's weights, and of ``files`` those that say what they are, changed to do so."""
+    weights = find_weights(weights)
     network, _ = load_network(weights, "cpu")
     if not isinstance(network.source, LabelEncoder):
         raise NearError(

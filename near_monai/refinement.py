@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Anatomy, Structure, table_of
+from near_monai.arrays import label_array
 from near_monai.boxes import Box, widen
 from near_monai.components import Components
 from near_monai.coords import Grid
@@ -28,10 +29,13 @@ from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.subject import check_units, doubts_of, subject_of
 from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.voxels import Labels
 from near_monai.weights import load_network, shipped
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 MARGIN_MM = 5.0
+#: What is said of an empty map.
+EMPTY = "the label map is empty, and so is the result"
 
 
 @dataclass(frozen=True)
@@ -190,11 +194,11 @@ def refine(
     clean: bool = True,
     structure: str | None = None,
     table: str | Path | None = None,
-) -> NDArray[np.uint8]:
+) -> Labels:
     """Refine one class of a label map held in memory.
 
     Args:
-        label: ``(X, Y, Z)`` whole numbers in 0..255, any axis order.
+        label: ``(X, Y, Z)`` whole numbers in 0..65535, any axis order; see :func:`near_monai.arrays.label_array`.
         spacing: ``(3,)`` voxel size in mm along the same axes.
         which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else coronary.
         weights: weights file; ``None`` for the shipped ones of the structure. Kept in memory between calls.
@@ -205,31 +209,25 @@ def refine(
         table: anatomy table; ``None`` for the heart's.
 
     Returns:
-        ``(X, Y, Z)`` uint8: ``label`` with the class refined and everything else untouched.
+        Of the shape of ``label``, uint8 (uint16 if it holds values above 255): ``label`` with the class refined and
+        everything else untouched.
 
     Raises:
-        NearError: not a 3-D map of whole numbers in 0..255, no such class, nothing says what it is, a spacing that
+        NearError: not a 3-D map of whole numbers in 0..65535, no such class, nothing says what it is, a spacing that
             cannot be in mm, unusable weights.
 
     Warns:
-        NearWarning: the label is unusual, or the weights are for something else: what ``near-monai refine`` says.
+        NearWarning: the label is empty or unusual, or the weights are for something else: what ``near-monai refine``
+            says.
     """
-    array = np.asarray(label)
+    out, ones = label_array(label)
     steps = tuple(float(s) for s in np.asarray(spacing, np.float64).ravel())
-    if array.ndim != 3:
-        raise NearError(f"label has shape {array.shape}; expected three axes (X, Y, Z)")
-    if (
-        array.dtype.kind not in "buif"
-        or array.size == 0
-        or not np.all((array >= 0) & (array <= 255) & (array % 1 == 0))
-    ):
-        raise NearError(
-            f"label of type {array.dtype} has values other than whole numbers in 0..255; expected a label map"
-        )
     if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
         raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
-    out = array.astype(np.uint8)
     native = LabelMap.from_array(out, np.diag([*steps, 1.0])).grid
+    if not out.any():
+        warnings.warn(EMPTY, NearWarning, stacklevel=2)
+        return np.expand_dims(out, ones)
     anatomy = table_of(table)
     chosen = choose_label(out, which, anatomy=anatomy)
     given = _network(weights, device)[0].description if weights else None
@@ -249,4 +247,4 @@ def refine(
     seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row)
     for text in [*doubts_of(network, row), *seen]:
         warnings.warn(text, NearWarning, stacklevel=2)
-    return out
+    return np.expand_dims(out, ones)

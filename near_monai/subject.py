@@ -18,13 +18,15 @@ from near_monai.transforms import FOREGROUND, alone, refuse_strangers
 
 #: Shorter side of a voxel in mm, per scale of the structure: an artery of 3 mm cannot be drawn with voxels of 3 mm.
 COARSEST_MM = 2.0
+#: The same: F needs 3 mm around a label, and a map of finer voxels would be thousands of them wide.
+FINEST_MM = 0.02
 #: Longest side of the box around a label in mm: per scale not less (a voxel may be all that there is), and in no scale
 #: more than a person is wide. Metres taken for mm make a heart 0.1 long, micrometres 100,000.
 SHORTEST_MM, LONGEST_MM = 0.2, 1000.0
 
 
 def subject_of(
-    array: NDArray[np.uint8],
+    array: NDArray[np.integer],
     label: int | str,
     anatomy: Anatomy | None = None,
     structure: str | None = None,
@@ -53,7 +55,7 @@ def subject_of(
 
 
 def _row(
-    array: NDArray[np.uint8],
+    array: NDArray[np.integer],
     label: int | str,
     anatomy: Anatomy | None,
     structure: str | None,
@@ -101,14 +103,14 @@ def check_units(box: Box, spacing: Sequence[float], scale: float, where: str) ->
         where: the map, for the message.
 
     Raises:
-        NearError: it is too small, too large, or its voxels are too coarse.
+        NearError: it is too small, too large, or its voxels are too fine or too coarse.
     """
     sides = [n * step for n, step in zip(box.shape, spacing, strict=True)]
-    too_coarse = min(spacing) > COARSEST_MM * scale
-    if too_coarse or not SHORTEST_MM * scale <= max(sides) <= LONGEST_MM:
+    fitting = FINEST_MM * scale <= min(spacing) <= COARSEST_MM * scale
+    if not fitting or not SHORTEST_MM * scale <= max(sides) <= LONGEST_MM:
         extent, size = (" x ".join(f"{value:.4g}" for value in values) for values in (sides, spacing))
+        finest, coarsest, shortest = (value * scale for value in (FINEST_MM, COARSEST_MM, SHORTEST_MM))
         raise NearError(
             f"{where}: the label would be {extent} mm large, with voxels of {size} mm; is the spacing in mm? "
-            f"Expected voxels up to {COARSEST_MM * scale:g} mm and a label of {SHORTEST_MM * scale:g} to "
-            f"{LONGEST_MM:g} mm"
+            f"Expected voxels of {finest:g} to {coarsest:g} mm and a label of {shortest:g} to {LONGEST_MM:g} mm"
         )

@@ -15,6 +15,8 @@ WHOLE_NUMBER_TOLERANCE = 1e-3
 #: Label maps of more values than this are images.
 MOST_VALUES = 256
 LARGEST = 65535
+#: Class numbers, in 8 bits where they fit.
+Labels = NDArray[np.uint8 | np.uint16]
 #: Voxels of which wide copies are made at once.
 BLOCK = 1 << 22
 
@@ -31,7 +33,7 @@ def values_in(array: NDArray[np.integer]) -> list[int]:
     return sorted(seen)
 
 
-def labels_of(parts: Iterable[NDArray[Any]], where: object, step: float = 0.0) -> NDArray[np.uint8 | np.uint16]:
+def labels_of(parts: Iterable[NDArray[Any]], where: object, step: float = 0.0) -> Labels:
     """Class numbers of a label map, in 8 bits if they fit, else in 16.
 
     Args:
@@ -54,7 +56,7 @@ def labels_of(parts: Iterable[NDArray[Any]], where: object, step: float = 0.0) -
             out += np.ascontiguousarray(whole.astype(kind, copy=False)).data
     if low < 0 or high > LARGEST:
         raise NearError(f"{where}: labels from {low:g} to {high:g}; expected 0..{LARGEST}")
-    array: NDArray[np.uint8 | np.uint16] = np.frombuffer(out, kind)
+    array: Labels = np.frombuffer(out, kind)
     if array.dtype == np.uint16:
         _check_count(array, where)
     return array

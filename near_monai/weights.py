@@ -36,8 +36,6 @@ from near_monai.tensors import (
 
 logger = logging.getLogger("near_monai")
 
-logger = logging.getLogger("near_monai")
-
 #: Name of the configuration that training writes beside its weights.
 CONFIG_NAME = "config.json"
 #: Keys of a configuration that say what its weights are.

@@ -18,7 +18,7 @@ from near_monai.coords import Grid
 from near_monai.errors import NearError
 from near_monai.files import Options
 from near_monai.inference import decode, encode
-from near_monai.redraw import redraw_files
+from near_monai.redrawing import redraw_files
 from near_monai.tensors import fingerprint_of, read_tensors, write_tensors
 from near_monai.weights import load_network, read_weights, shipped, write_weights
 

@@ -16,7 +16,7 @@ ROWS = (
     "threads frames components distance space windows cleaning evidence",
     "anatomy description phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
-    "storage tensors unpacked stored segments textheaders nrrd metaimage niftiheaders nifti io",
+    "storage tensors unpacked stored arrays segments textheaders nrrd metaimage niftiheaders nifti io",
     "layout walk cases colours contents results records exchange",
     "transforms",
     "sampling",
@@ -28,7 +28,7 @@ ROWS = (
     "findings familiarity subject",
     "fusion",
     "changes merging rules compose",
-    "refinement whole figures files batch redraw fuse postprocessing",
+    "refinement whole figures files batch redrawing fuse postprocessing",
     "surfaces",
     "edits decisions review views scene report",
     "metrics comparison",
@@ -93,3 +93,8 @@ def test_public_names_load() -> None:
         assert getattr(near_monai, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         near_monai.nothing  # noqa: B018
+
+
+def test_no_public_name_is_a_module() -> None:
+    """To import ``near_monai.x`` sets ``near_monai.x`` to the module, whatever had that name before."""
+    assert not set(near_monai.__all__) & {path.stem for path in PACKAGE.glob("*.py")}

@@ -21,8 +21,9 @@ from near_monai.files import Options
 from near_monai.io import SUFFIXES, LabelMap, read_label, write_label
 from near_monai.sources import phantom_pair
 from near_monai.transforms import mask_of
+from near_monai.voxels import Labels
 
-Array = NDArray[np.uint8]
+Array = Labels
 Spacing = tuple[float, float, float]
 #: A stray voxel at least so many mm away must not matter.
 FAR_MM = 25.0

@@ -248,6 +248,16 @@ def test_own_weights_go_in_and_whose_they_were_does_not(tmp_path: Path) -> None:
     assert metadata["data_source"] == "twelve hearts of a clinic"
 
 
+def test_weights_of_the_bundle_go_by_their_names(tmp_path: Path) -> None:
+    """As in every other command."""
+    pack(tmp_path / "by_name.zip", "organs.safetensors")
+    pack(tmp_path / "by_path.zip", shipped("organs.safetensors"))
+    by_name, by_path = (ZipFile(tmp_path / f"by_{way}.zip") for way in ("name", "path"))
+    with by_name, by_path:
+        found = [{Path(i.filename).name: i.CRC for i in archive.infolist()} for archive in (by_name, by_path)]
+    assert found[0] == found[1]
+
+
 def test_card_of_own_weights_claims_nothing_of_the_shipped_ones(tmp_path: Path) -> None:
     weights = trained(tmp_path / "run", own_network(), OWN, by_name("coronary"))
     assert main_exit("pack", "-o", tmp_path / "mine.zip", "--weights", weights) == 0

@@ -223,7 +223,7 @@ def test_refinement_changes_nothing_that_it_may_not(
     array: NDArray[np.uint8], spacing: tuple[float, float, float], which: int | str, structure: str, clean: bool
 ) -> None:
     before = array.copy()
-    results: list[NDArray[np.uint8]] = []
+    results: list[NDArray[np.integer]] = []
     said = refusal(lambda: results.append(refine(array, spacing, which, None, "cpu", clean, structure)))
     np.testing.assert_array_equal(array, before)
     assert len(said.splitlines()) + len(results) == 1

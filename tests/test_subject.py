@@ -191,7 +191,10 @@ def test_spacing_that_cannot_be_in_mm(factor: float, fits: bool, two: NDArray[np
         ((1024, 1024, 900), (0.5, 0.5, 0.5), 1, True),  # stray voxels in opposite corners
         ((60, 60, 20), (0.8, 0.8, 5.0), 1, True),  # thick slices
         ((100, 100, 60), (3.0, 3.0, 3.0), 2, True),
+        ((2000, 900, 900), (0.02, 0.02, 0.02), 1, True),  # micro-CT
         ((100, 100, 60), (4.0, 4.0, 5.0), 1, False),
+        ((72, 36, 36), (0.005, 0.005, 0.005), 1, False),  # half a mm, in dm
+        ((100, 100, 60), (0.03, 0.03, 0.03), 2, False),
         ((200, 200, 150), (4e-4, 4e-4, 5e-4), 1, False),
         ((200, 200, 150), (0.4e-3 * 2, 0.4e-3 * 2, 0.5e-3), 2, False),
         ((2000, 20, 15), (0.9, 0.9, 0.9), 1, False),
