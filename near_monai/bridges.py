@@ -85,6 +85,16 @@ def find_bridges(
     ]
 
 
+def between(voxels: NDArray[np.intp], label: Components) -> NDArray[np.bool_]:
+    """Which of ``voxels`` ``(N, 3)``, none of them labelled, touch two components of a label: they fill a gap."""
+    if len(label) < 2:
+        return np.zeros(len(voxels), bool)
+    index = np.zeros(np.add(label.shape, 2), np.int32)
+    index[tuple(label.voxels.T + 1)] = label.owner + 1
+    met = index[tuple((voxels[:, None] + 1 + STEPS).transpose(2, 0, 1))]
+    return np.asarray(met.max(1) != np.where(met > 0, met, len(label) + 1).min(1)) & (met > 0).any(1)
+
+
 @dataclass(frozen=True, eq=False)
 class _Added:
     """What was added to a label, and which component of the label each voxel of it is nearest to.

@@ -91,7 +91,7 @@ def refine_mask(
         repaired = repair_scaled(mask, probability, native, structure, clean=clean, evidence=evidence)
         return Refined(repaired, mask, probability, asked.codes, native)
     shown = evidence.shown(mask)
-    noise = noise_of(shown, probability, small)  # of the label itself, whatever the grid of the result
+    noise = noise_of(shown, probability, small, evidence.found)  # of the label itself, whatever the grid of the result
     seen = resample_mask(shown, native, target)
     if not seen.any():
         raise NearError(f"nothing of the label is left on a grid of {target.shape} voxels: ask for more")

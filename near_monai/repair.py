@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import Structure, by_name
-from near_monai.boxes import box_of
-from near_monai.bridges import Bridge, find_bridges
+from near_monai.boxes import box_of, voxels_of
+from near_monai.bridges import Bridge, between, find_bridges
 from near_monai.cleaning import LONG_MM, drop_specks, small_volume
 from near_monai.components import Components
 from near_monai.coords import Grid
@@ -95,7 +95,7 @@ def repair(
     evidence = Evidence.of(Components.of(mask), grid.spacing) if evidence is None else evidence
     shown = evidence.shown(mask)
     same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
-    noise = noise_of(shown, probability, same) if noise_mm is None else noise_mm
+    noise = noise_of(shown, probability, same, evidence.found) if noise_mm is None else noise_mm
     trust = structure.trust
     margin = trust.margin * float(np.clip((trust.noisy_mm - noise) / (trust.noisy_mm - trust.clean_mm), 0, 1))
     result = decide(shown, probability, margin, structure.threshold)
@@ -157,18 +157,29 @@ def _tubes(
     return tubes
 
 
-def noise_of(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> float:
+def noise_of(
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid, found: Components | None = None
+) -> float:
     """Volume in which F contradicts the label with confidence, per area of its wall: a length in mm.
 
+    What fills a gap of a voxel between two components is no noise of the wall: one lost slice may split a long vessel.
     With the shipped network of the coronaries less than 0.01 for clean generated trees, 0.03 to 0.045 for careful
     annotations, 0.04 to 0.07 for mild noise and about 0.1 for moderate and severe noise.
+
+    Args:
+        mask: ``(X, Y, Z)`` the label.
+        probability: F on the same grid.
+        grid: their grid.
+        found: components of the label, if they are known.
     """
     if not mask.any():
         return 0.0
     near = box_of(mask).grow(1, grid.shape).slices()  # all of it that a crop of the volume to the label has, too
     label, p = mask[near], probability[near]
-    doubted = np.count_nonzero(np.where(label, p < CONFIDENT, p > 1 - CONFIDENT))
-    return doubted * grid.voxel_volume / wall_area(mask, grid)
+    doubted = np.where(label, p < CONFIDENT, p > 1 - CONFIDENT)
+    beyond = voxels_of(doubted & ~label) + [cut.start for cut in near]
+    gaps = between(beyond, Components.of(mask) if found is None else found)
+    return int(doubted.sum() - gaps.sum()) * grid.voxel_volume / wall_area(mask, grid)
 
 
 def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:
