@@ -20,7 +20,7 @@ from near_monai.anatomy import Anatomy, table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.contents import fingerprint
-from near_monai.errors import NearError, in_one_line
+from near_monai.errors import NearError, in_one_line, printable
 from near_monai.files import Options, refine_all_classes, refine_one_class
 from near_monai.layout import RESULT_FOLDERS, RUN_FILE
 from near_monai.network import NearNetwork
@@ -148,9 +148,9 @@ def _head(source: str | Path, options: Options, device: str) -> Row:
 def _tell(case: Case, row: Row, quiet: bool) -> None:
     """What went wrong with a case, or may have, on stderr."""
     if "message" in row:
-        tqdm.write(f"{case.name}: {row['message']}", file=sys.stderr)
+        tqdm.write(printable(f"{case.name}: {row['message']}"), file=sys.stderr)
     elif row["warnings"] and not quiet:
-        tqdm.write(f"{case.name}: warning: {'; '.join(row['warnings'])}", file=sys.stderr)
+        tqdm.write(printable(f"{case.name}: warning: {'; '.join(row['warnings'])}"), file=sys.stderr)
 
 
 def _refine(case: Case, known: dict[str, str] | None, output: Path, options: Options) -> Row:

@@ -63,7 +63,7 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
 
     Raises:
         NearError: If nothing is found, a listed file is missing or (in a ``dataset.json``) outside the data set, two
-            files have the same case name, or one has none.
+            files have the same case name, or one has none, or one that is not UTF-8.
     """
     source = Path(source)
     if source.is_dir():
@@ -81,11 +81,23 @@ def find_cases(source: str | Path, key: str = "label") -> list[Case]:
     nameless = [str(case.label) for case in cases if not case_name(case.label)]
     if nameless:
         raise NearError(f"{source}: {nameless[0]} has no name before its suffix; rename it")
+    foreign = [case.name for case in cases if not _is_text(case.name)]
+    if foreign:
+        raise NearError(f"{source}: {foreign[0]!a} is no name in UTF-8, which other programs could read; rename it")
     counts = Counter(case.name for case in cases)
     double = [str(case.label) for case in cases if counts[case.name] > 1]
     if double:
         raise NearError(f"{source}: case names must differ, but these share one: {some(double)}")
     return sorted(cases, key=lambda case: case.name)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of a file can be written down: bytes that are no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def inference_items(dataset_dir: str) -> list[dict[str, str]]:

@@ -11,8 +11,7 @@ class NearError(ValueError):
     """Input that cannot be used: the message says what, where, what was expected and what to do, in one line."""
 
     def __init__(self, message: str) -> None:
-        # names in hostile lists hold line ends and the control codes of terminals
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 class UsageError(NearError):
@@ -21,6 +20,11 @@ class UsageError(NearError):
 
 class NearWarning(UserWarning):
     """Something about a label or its weights that a person should look at."""
+
+
+def printable(text: str) -> str:
+    """``text`` in one line: names in hostile lists hold line ends and the control codes of terminals."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def some(names: Sequence[str], most: int = 10) -> str:

@@ -6,6 +6,7 @@ MetaImage count in LPS, which is undone where they are read and written.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from near_monai import metaimage, nifti, nrrd
 from near_monai.coords import Grid, Placed, check_same_grid, same_grid, spacing_of, tilt
 from near_monai.errors import NearError
-from near_monai.niftiheaders import disagreement
+from near_monai.niftiheaders import HEADER_BYTES, disagreement, is_nifti
 from near_monai.segments import Segment, described, fields_of, without_segments
 from near_monai.storage import last_line, replacing
 from near_monai.stored import Header, Stored, UnsupportedError
 from near_monai.textheaders import voxels_in
+from near_monai.unpacked import GZIP_MAGIC
 from near_monai.voxels import labels_of, volume_of
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -188,7 +190,7 @@ def _read(path: Path, gathered: Callable[[Stored], NDArray[Any]]) -> LabelMap:
         raise NearError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
     kind = "NIfTI" if suffix in NIFTI_SUFFIXES else "an image"
     try:
-        with nifti.opened(path) if suffix in NIFTI_SUFFIXES else _opened_text(path) as stored:
+        with nifti.opened(path) if _is_nifti(path) else _opened_text(path) as stored:
             array = gathered(stored).reshape(stored.shape, order="F").squeeze(stored.ones)
     except NearError:
         raise
@@ -197,6 +199,15 @@ def _read(path: Path, gathered: Callable[[Stored], NDArray[Any]]) -> LabelMap:
     except READ_ERRORS + HEADER_ERRORS as error:
         raise NearError(f"{path}: damaged or not {kind} ({last_line(error)}); copy or export it again") from error
     return LabelMap.from_array(array, stored.affine, path, stored.header, stored.ones)
+
+
+def _is_nifti(path: Path) -> bool:
+    """Whether a file is NIfTI by what it holds or, if that says nothing, by its name."""
+    with path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+    if re.match(rb"NRRD|\w+[ \t]*=", start):
+        return False
+    return suffix_of(path) in NIFTI_SUFFIXES or start.startswith(GZIP_MAGIC) or is_nifti(start)
 
 
 @contextmanager

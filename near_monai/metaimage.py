@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.coords import spacing_of
 from near_monai.stored import UnsupportedError, axes_of_one
-from near_monai.textheaders import HEADER_BYTES, LPS_RAS, TextHeader, check_axes, finite_numbers, lps_affine
+from near_monai.textheaders import HEADER_BYTES, LPS_RAS, TextHeader, check_axes, finite_numbers, lps_affine, mm_of
 
 TYPES = {
     "met_char": "i1",
@@ -35,7 +35,7 @@ ORIGIN, ORDER = ("Offset", "Position", "Origin"), ("BinaryDataByteOrderMSB", "El
 #: Fields that say what a file holds; all others are metadata.
 FIELDS = {"ObjectType", "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "ElementDataFile"}
 FIELDS |= {"BinaryData", "CompressedData", "CompressedDataSize", "HeaderSize", "CenterOfRotation"}
-FIELDS |= {"AnatomicalOrientation", *AXES, *STEPS, *ORIGIN, *ORDER}
+FIELDS |= {"AnatomicalOrientation", "DistanceUnits", *AXES, *STEPS, *ORIGIN, *ORDER}
 #: What would be taken for metadata, and the volume would lie elsewhere: every field has one spelling.
 MISSPELT = {name.lower() for name in FIELDS}
 
@@ -123,7 +123,9 @@ def _affine(fields: dict[str, str], n: int) -> NDArray[np.float64]:
     if (steps[:3] <= 0).any():
         raise ValueError(f"spacing {steps.tolist()}; expected lengths above 0")
     check_axes(rows[:3, :3])
-    return lps_affine(rows[:3, :3].T * steps[:3], origin[:3])
+    unit = fields.get("DistanceUnits", "?")  # MetaIO's own word for units that nobody said
+    (scale,) = mm_of("mm" if unit == "?" else unit)
+    return lps_affine(rows[:3, :3].T * steps[:3] * scale, origin[:3] * scale)
 
 
 def _either(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:

@@ -34,6 +34,11 @@ def kind_of(start: bytes) -> type[nib.Nifti1Image]:
     raise ValueError("its header is not that of NIfTI")
 
 
+def is_nifti(start: bytes) -> bool:
+    """Whether the first bytes of a file, unpacked, are a header of NIfTI."""
+    return any(kind.header_class.may_contain_header(start) for kind in (nib.Nifti1Image, nib.Nifti2Image))
+
+
 def check_forms(header: nib.Nifti1Header, path: Path) -> None:
     """Refuse what nibabel would correct in a header, unchecked so far, so that the volume would lie elsewhere.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from near_monai.segments import layers_of
 from near_monai.stored import UnsupportedError, axes_of_one
-from near_monai.textheaders import HEADER_BYTES, LPS_RAS, TextHeader, check_axes, finite_numbers
+from near_monai.textheaders import HEADER_BYTES, LPS_RAS, TextHeader, check_axes, finite_numbers, mm_of
 
 TYPES = {
     "i1": ("int8", "int8_t", "signed char"),
@@ -36,7 +36,6 @@ UNSUPPORTED = {"axismins", "axismaxs"}
 #: Signs that turn a space into LPS; what is not here is taken for LPS, as ITK does.
 SPACES = {"rightanteriorsuperior": (-1, -1, 1), "ras": (-1, -1, 1), "leftanteriorsuperior": (1, -1, 1)}
 SPACES |= {"las": (1, -1, 1)}
-UNITS_MM = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "": 1.0}
 SPATIAL_KINDS = ("domain", "space", "???", "none", "time")
 LIST_AXIS = "list"
 VECTOR = r"none|\([^)]*\)"
@@ -134,11 +133,19 @@ def _check_others(shape: tuple[int, ...], spatial: tuple[int, ...], metadata: di
 
 
 def _affine(fields: dict[str, str], rows: list[str], inner: list[int], n: int) -> NDArray[np.float64]:
+    space = fields.get("space", "").lower().replace("-", "").replace(" ", "")
+    wide = 4 if space.endswith("time") else 3
     units = _quoted(fields.get("units", ""))
     of_axes = [units[axis] for axis in inner] if len(units) == n and not rows else []
-    scale = np.array(_mm(_quoted(fields.get("spaceunits", "")) or of_axes or [""] * 3))[:, None]
+    of_space = _quoted(fields.get("spaceunits", "")) or of_axes or ["mm"] * 3
+    if len(of_space) not in (3, wide):
+        raise ValueError(f"units {of_space}; expected {wide}")
+    scale = np.array(mm_of(*of_space[:3]))[:, None]
     if rows:
-        columns = np.array([finite_numbers(rows[axis].strip("()"), 3) for axis in inner]).T
+        vectors = np.array([finite_numbers(rows[axis].strip("()"), wide) for axis in inner])
+        if vectors[:, 3:].any():
+            raise UnsupportedError("axes that lead out of space are not supported; write one 3-D volume")
+        columns = vectors[:, :3].T
     else:
         steps = fields.get("spacings", "1 " * n).split()
         if len(steps) != n:
@@ -148,9 +155,9 @@ def _affine(fields: dict[str, str], rows: list[str], inner: list[int], n: int) -
             raise ValueError(f"spacings {lengths}; expected lengths above 0")
         columns = np.diag(lengths)
     check_axes(columns)
-    origin = np.array(finite_numbers(fields.get("spaceorigin", "(0,0,0)").strip("()"), 3))[:, None]
-    space = fields.get("space", "").lower().replace("-", "").removesuffix("time").replace(" ", "")
-    signs = np.array(SPACES.get(space, (1, 1, 1)))[:, None]
+    start = fields.get("spaceorigin", f"({','.join('0' * wide)})").strip("()")
+    origin = np.array(finite_numbers(start, wide))[:3, None]
+    signs = np.array(SPACES.get(space.removesuffix("time"), (1, 1, 1)))[:, None]
     lps = np.eye(4)
     lps[:3] = signs * scale * np.hstack([columns, origin])
     return LPS_RAS @ lps
@@ -158,13 +165,6 @@ def _affine(fields: dict[str, str], rows: list[str], inner: list[int], n: int) -
 
 def _quoted(text: str) -> list[str]:
     return re.findall(r'"([^"]*)"', text)
-
-
-def _mm(units: list[str]) -> list[float]:
-    """mm per unit along three axes."""
-    if len(units) != 3 or not all(unit.lower() in UNITS_MM for unit in units):
-        raise UnsupportedError(f"lengths in {', '.join(units)} are not supported; write it in mm")
-    return [UNITS_MM[unit.lower()] for unit in units]
 
 
 def write(path: Path, array: NDArray[Any], ones: tuple[int, ...], affine: ArrayLike, metadata: dict[str, str]) -> None:

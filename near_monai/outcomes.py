@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from near_monai.errors import NearError, in_one_line, some
+from near_monai.errors import NearError, in_one_line, printable, some
 
 
 class Outcomes:
@@ -32,7 +32,7 @@ class Outcomes:
     def fail(self, name: str, message: str) -> None:
         """Case ``name`` failed, for this reason."""
         self.failed[name] = message
-        tqdm.write(f"{name}: {message}", file=sys.stderr)
+        tqdm.write(printable(f"{name}: {message}"), file=sys.stderr)
 
     def check(self, total: int, where: str = "") -> None:
         """Say at the end that some of ``total`` cases failed, and ``where`` more is said of them.

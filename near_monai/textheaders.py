@@ -27,6 +27,7 @@ HEADER_BYTES = 1 << 20
 #: Bytes of voxels that are read at once: a whole number of voxels of every type.
 PART_BYTES = 1 << 23
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNITS_MM = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "": 1.0}
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,17 @@ def lps_affine(directions: NDArray[np.float64], origin: NDArray[np.float64]) -> 
     lps = np.eye(4)
     lps[:3, :3], lps[:3, 3] = directions, origin
     return LPS_RAS @ lps
+
+
+def mm_of(*units: str) -> list[float]:
+    """mm in each of the units of length.
+
+    Raises:
+        UnsupportedError: one is not known.
+    """
+    if not all(unit.lower() in UNITS_MM for unit in units):
+        raise UnsupportedError(f"lengths in {', '.join(units)} are not supported; write it in mm")
+    return [UNITS_MM[unit.lower()] for unit in units]
 
 
 def finite_numbers(text: str, count: int) -> list[float]:

@@ -183,3 +183,10 @@ def test_bridges_are_where_the_record_says(label: int | str, taken: int, tmp_pat
     assert drawn[tuple(voxel)]
     assert bridge["gap_mm"] == pytest.approx(5, abs=1)
     assert bridge["volume_mm3"] == pytest.approx(np.count_nonzero(drawn) / 8)
+
+
+def test_a_case_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\n\x1b[31m.nii.gz").write_bytes(b"nothing")
+    refine_files(tmp_path / "in", tmp_path / "out", Options(), quiet=True)
+    assert any(line.startswith(r"a\n\x1b[31m: ") for line in capsys.readouterr().err.splitlines())

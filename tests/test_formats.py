@@ -160,9 +160,37 @@ def test_nrrd_units_count(tmp_path: Path, unit: str, mm: float) -> None:
         np.testing.assert_allclose(read_label(tmp_path / "b.nrrd").affine, label.affine)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("?", 1.0), ("mm", 1.0), ("cm", 10.0), ("um", 1e-3)])
+def test_meta_units_count(tmp_path: Path, unit: str, mm: float) -> None:
+    fields = f"DistanceUnits = {unit}\nOffset = {10 / mm} 0 0\n"
+    text = META.format(fields, "LOCAL").replace("0.5 0.6 0.7", f"{0.5 / mm} {0.6 / mm} {0.7 / mm}")
+    (tmp_path / "a.mha").write_bytes(text.encode() + BODY)
+    label = read_label(tmp_path / "a.mha")
+    np.testing.assert_allclose(label.grid.spacing, (0.5, 0.6, 0.7))
+    assert label.affine[0, 3] == pytest.approx(-10)
+    write_label(tmp_path / "b.mha", label.array, label)
+    np.testing.assert_allclose(read_label(tmp_path / "b.mha").affine, label.affine)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_nrrd_in_space_and_time(tmp_path: Path, turned: bool) -> None:
+    """One point in time is a volume."""
+    rows = (
+        "(0,0.5,0,0) (0.6,0,0,0) (0,0,0.7,0) (0,0,0,2)" if turned else "(0.5,0,0,0) (0,0.6,0,0) (0,0,0.7,0) (0,0,0,2)"
+    )
+    fields = f"space: right-anterior-superior-time\nspace directions: {rows}\nspace origin: (1,2,3,4)\n"
+    text = NRRD.format(fields).replace("dimension: 3", "dimension: 4").replace("2 3 4", "2 3 4 1")
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + BODY)
+    label = read_label(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(label.array, ARRAY)
+    np.testing.assert_allclose(label.affine @ (1, 1, 1, 1), (1.6, 2.5, 3.7, 1) if turned else (1.5, 2.6, 3.7, 1))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.mha", META.format("DistanceUnits = inch\n", "LOCAL"), "lengths in inch are not supported"),
+        ("a.nrrd", NRRD.format('space: LPS\nspace units: "cm"\nspacings: 1 1 1\n'), "expected 3"),
         ("a.nrrd", NRRD.format('space units: "in" "in" "in"\n'), "lengths in in, in, in are not supported"),
         ("a.nrrd", NRRD.format("axis mins: 0 0 0\n"), "axis mins: 0 0 0' in its header is not supported"),
         ("a.nrrd", NRRD.format("byte skip: 4\n").replace("raw", "gzip"), "to be skipped .* not supported"),
@@ -285,6 +313,19 @@ def test_nifti_by_content(tmp_path: Path) -> None:
     for name, content in {"x.nii.gz": packed[:-9], "y.nii": packed[:-4] + b"nope", "z.nii.gz": packed[:60]}.items():
         with pytest.raises(NearError, match="damaged or not NIfTI"):
             read_label(nifti(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("kind", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_any_format_under_any_name(tmp_path: Path, kind: str, suffix: str) -> None:
+    """Results have the format that their name says."""
+    affine = np.diag([-0.5, -0.6, 0.7, 1.0])
+    write_label(tmp_path / f"a{kind}", ARRAY, LabelMap.from_array(ARRAY, affine))
+    label = read_label((tmp_path / f"a{kind}").rename(tmp_path / f"b{suffix}"))
+    np.testing.assert_array_equal(label.array, ARRAY)
+    np.testing.assert_allclose(label.affine, affine)
+    write_label(tmp_path / f"c{suffix}", ARRAY, label)
+    np.testing.assert_array_equal(voxels(sitk.ReadImage(str(tmp_path / f"c{suffix}"))), ARRAY)
 
 
 def test_unpacked_goes_to_any_place(tmp_path: Path) -> None:

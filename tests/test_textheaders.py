@@ -1,6 +1,7 @@
 """NRRD and MetaImage headers: what is not understood, or leads outside, is refused in one line."""
 
 import gzip
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -214,6 +215,14 @@ def test_hostile_names_stay_in_one_printable_line(tmp_path: Path) -> None:
         find_cases(tmp_path)
     (tmp_path / "dataset.json").write_text("[" * 100_000)
     with pytest.raises(NearError, match="not JSON"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """They could be in no report, table or list."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.nii.gz")).write_bytes(b"")
+    with pytest.raises(NearError, match=r"a\\udcff' is no name in UTF-8.*rename it"):
         find_cases(tmp_path)
 
 
