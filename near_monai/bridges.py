@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from near_monai.boxes import voxels_of
-from near_monai.components import Components
+from near_monai.components import Components, around
 from near_monai.coords import Grid
 
 #: A voxel belongs to a bridge if the way from wall to wall over it is at most so many times the shortest: ends of
@@ -130,6 +130,7 @@ class _Added:
         voxels, millimetres = voxels_of(new), grid.to_mm(known)
         if len(known):
             index[tuple(voxels.T + 1)] = owners[cKDTree(millimetres).query(grid.to_mm(voxels))[1]]
+            _reach_label(index, voxels + 1, known + 1, grid)
         owner = index[tuple(voxels.T + 1)]
         met = index[tuple((voxels[:, None] + 1 + STEPS).transpose(2, 0, 1))]
         tube = np.zeros(len(voxels), np.int32) if tubes is None else tubes[tuple(voxels.T)]
@@ -160,6 +161,47 @@ class _Added:
         way[near] = sum(tree.query(points[near])[0] for tree in trees)
         whole = np.isin(self.tube, self.tube[crossing & (self.tube > 0)])
         return self.voxels[crossing | whole | (way <= reach)], max(shortest - min(self.grid.spacing), 0.0)
+
+
+def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp], grid: Grid) -> None:
+    """Give voxels another component if no way through their like leads to the one that they are nearest to.
+
+    The end of a vessel that grew over more than half of a gap joins nothing. Such voxels get a component that they
+    touch, or none.
+
+    Args:
+        index: number of the component of every voxel of the result, or 0, with a rim of one voxel; changed.
+        voxels: ``(N, 3)`` those of its voxels that were added.
+        known: ``(M, 3)`` those of the label.
+        grid: the grid; where it begins does not matter.
+    """
+    left = _islands(index, voxels, known)
+    for part in left:
+        index[tuple(part.T)] = 0
+    changed = True
+    while changed:
+        waiting, left, changed = left, [], False
+        for part in waiting:
+            touched = np.unique(index[tuple((part[:, None] + STEPS).transpose(2, 0, 1))])
+            near = known[np.isin(index[tuple(known.T)], touched[touched > 0])]
+            if not len(near):
+                left.append(part)
+                continue
+            nearest = cKDTree(grid.to_mm(near)).query(grid.to_mm(part))
+            index[tuple(part.T)] = index[tuple(near[nearest[1][nearest[0].argmin()]])]
+            changed = True
+
+
+def _islands(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Groups of ``voxels`` of one number that touch no voxel of ``known``; arguments as of :func:`_reach_label`."""
+    fixed = np.zeros(index.shape, bool)
+    fixed[tuple(known.T)] = True
+    numbers, found = index[tuple(voxels.T)], []
+    for number in np.unique(numbers):
+        box = around(voxels[numbers == number]).grow(1, index.shape)
+        parts = (part + box.start for part in Components.of(index[box.slices()] == number).parts)
+        found += [part for part in parts if not fixed[tuple(part.T)].any()]
+    return found
 
 
 def _record(voxels: NDArray[np.intp], gap: float, probability: NDArray[np.floating], grid: Grid) -> Bridge:

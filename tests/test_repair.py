@@ -96,6 +96,35 @@ def test_bridge_is_as_wide_as_the_piece_that_it_joins() -> None:
     assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[tuple(record.voxels.T)].all()
 
 
+ENDS = tube((5, 15, 15), (20, 15, 15), 1.5) | tube((40, 15, 15), (55, 15, 15), 1.5)
+STUMP = tube((21, 15, 15), (36, 15, 15), 1.2)  # further than half of the gap
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        pytest.param(STUMP, id="grown from one end"),
+        pytest.param(tube((25, 15, 15), (35, 15, 15), 1.2), id="between the ends"),
+        pytest.param(STUMP | tube((30, 15, 15), (30, 25, 15), 1.2), id="grown, with a branch"),
+    ],
+)
+def test_what_grew_over_half_a_gap_is_no_bridge(added: Mask) -> None:
+    """Though its end is nearer to the other side than to its own."""
+    for turn in (slice(None), slice(None, None, -1)):
+        label, mask = ENDS[turn], (ENDS | added)[turn]
+        assert find_bridges(Components.of(label), mask, np.ones(GRID.shape, np.float32), GRID) == []
+
+
+def test_a_stump_is_no_second_bridge() -> None:
+    way = tube((12, 15, 15), (12, 25, 15), 1.2) | tube((12, 25, 15), (48, 25, 15), 1.2)
+    mask = ENDS | STUMP | way | tube((48, 25, 15), (48, 15, 15), 1.2)
+    (bridge,) = find_bridges(Components.of(ENDS), mask, np.ones(GRID.shape, np.float32), GRID)
+    assert abs(bridge.place[0] - 30) < 2 and bridge.place[1] > 23
+    mask[tuple(bridge.voxels.T)] = False
+    index = Components.of(mask).index()
+    assert index[12, 30, 30] != index[100, 30, 30] and index[12, 30, 30] and index[100, 30, 30]
+
+
 def test_thick_slices_do_not_make_fat_bridges() -> None:
     grid = Grid((150, 60, 3), (0.4, 0.4, 3.0))
     mask = np.zeros(grid.shape, bool)
