@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from near_monai.cli import app
 from near_monai.coords import Grid
+from near_monai.review import finished_cases, read_run
 from near_monai.training import parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +141,17 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
     return desk
 
 
+def with_edits(command: str, desk: Path) -> str:
+    """The names of edits in a document are examples: those of the same kind in the run that the document made."""
+
+    def there(match: re.Match[str]) -> str:
+        case, kind = match.groups()
+        cases = {c.row["name"]: c for c in finished_cases(desk / "refined", read_run(desk / "refined"))}
+        return f"{case}/" + next(edit.name for edit in cases[case].edits if edit.name.startswith(kind))
+
+    return re.sub(r"(case_\d)/(9/[ABRW]-)[0-9a-f]{6}", there, command)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -150,7 +162,7 @@ def test_commands_run(desk: Path, document: str) -> None:
     for command in commands(document):
         if command.startswith(BENCHMARKS):
             continue
-        line = without_comment(command)
+        line = with_edits(without_comment(command), desk)
         if re.search("near.monai train|run training", line):
             line = f"{line} {shorter(line)}"
         done = subprocess.run(line, shell=True, cwd=desk, env=environment, capture_output=True, text=True)
