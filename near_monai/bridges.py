@@ -160,7 +160,10 @@ class _Added:
         near = own & np.all((points >= low) & (points <= high), axis=1)
         way[near] = sum(tree.query(points[near])[0] for tree in trees)
         whole = np.isin(self.tube, self.tube[crossing & (self.tube > 0)])
-        return self.voxels[crossing | whole | (way <= reach)], max(shortest - min(self.grid.spacing), 0.0)
+        chosen = crossing | whole | (way <= reach)
+        parts = Components.at(self.voxels[chosen], self.grid.shape)
+        held = np.isin(parts.owner, parts.owner[(crossing | whole)[chosen]])  # not what was added to the wall nearby
+        return parts.voxels[held], max(shortest - min(self.grid.spacing), 0.0)
 
 
 def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp], grid: Grid) -> None:

@@ -107,6 +107,21 @@ def test_gaps_of_a_vessel_are_bridges_that_go_back_one_by_one(
         assert ndimage.label(back, ALL_26)[1] == pieces + 1
 
 
+def test_voxels_of_the_wall_nearby_are_no_part_of_a_bridge() -> None:
+    """A rough tree with four gaps: every bridge is in one piece, and is one edit."""
+    i, j, k = np.indices((120, 60, 44)) * 0.5
+    tree = np.minimum(np.hypot(j - 9, k - 11), np.where(i > 28, np.hypot(j - 9 - (i - 28) * 0.6, k - 11), 99))
+    label = (tree + np.random.default_rng(5).normal(0, 0.15, tree.shape) < 1.5) & (i > 5) & (i < 55)
+    label &= ~((i > 15) & (i < 17)) & ~((i > 22) & (i < 24.1)) & (abs(i - 40) >= 1.5)
+    done = refine_mask(label, Grid.of(label.shape, (0.5,) * 3), *loaded()).repaired
+    assert len(done.bridges) == 4 and ndimage.label(done.mask, ALL_26)[1] == 1
+    assert ndimage.label(done.bridge_mask, ALL_26)[1] == 4
+    for bridge in done.bridges:
+        back = done.mask.copy()
+        back[tuple(bridge.voxels.T)] = False
+        assert ndimage.label(back, ALL_26)[1] == 2
+
+
 def test_a_gap_that_f_closes_itself_is_a_bridge() -> None:
     (_, mask, spacing, _), *_ = gaps()
     done = refine_mask(mask, Grid.of(mask.shape, spacing), *loaded()).repaired
