@@ -30,6 +30,8 @@ VESSEL = by_name("coronary")
 CONFIDENT = 0.2
 #: Share of a label's volume that may be added, or removed: a third in the noisiest generated trees of F's training.
 MOST_CHANGED = 0.5
+#: Longest side of a voxel in mm: F was trained on up to 0.8, does well to 2, and harms careful labels from 2.5 on.
+COARSEST_MM = 2.5
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def repair(
     trust = structure.trust
     margin = trust.margin * float(np.clip((trust.noisy_mm - noise) / (trust.noisy_mm - trust.clean_mm), 0, 1))
     result = decide(shown, probability, margin, structure.threshold)
-    beyond = _beyond(evidence, shown, result, noise, trust.known_mm) if math.isfinite(noise) else ""
+    beyond = _beyond(evidence, shown, result, noise, same, structure) if math.isfinite(noise) else ""
     if beyond:
         return Repaired(mask.copy(), np.zeros_like(mask), [], noise, margin, beyond)
     tubes: NDArray[np.int32] | None = None
@@ -119,11 +121,20 @@ def repair(
 
 
 def _beyond(
-    evidence: Evidence, label: NDArray[np.bool_], decided: NDArray[np.bool_], noise_mm: float, known_mm: float
+    evidence: Evidence,
+    label: NDArray[np.bool_],
+    decided: NDArray[np.bool_],
+    noise_mm: float,
+    grid: Grid,
+    structure: Structure,
 ) -> str:
     """Why a label is beyond what F was trained on; empty if it is not."""
     if not evidence.is_enough:
         return "little but specks: the label was left as it was"
+    side, known_mm = max(grid.spacing), structure.trust.known_mm
+    if side > COARSEST_MM:
+        side_mm, coarsest_mm = side * structure.scale, COARSEST_MM * structure.scale
+        return f"voxels of {side_mm:g} mm, more than F can see ({coarsest_mm:g} mm): the label was left as it was"
     if noise_mm > known_mm:
         return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm): the label was left as it was"
     volume = int(np.count_nonzero(label))

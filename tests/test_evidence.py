@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.beyond_inputs import make
+from near_monai.anatomy import by_name
 from near_monai.coords import Grid
 from near_monai.network import NearNetwork
 from near_monai.reconnection import REACH_MM
@@ -142,3 +143,19 @@ def test_a_label_without_a_vessel_stays_as_it_is_and_says_so(mask: Mask) -> None
     done = refine_mask(mask, Grid.of(mask.shape, (0.5,) * 3), *loaded()).repaired
     np.testing.assert_array_equal(done.mask, mask)
     assert done.bridges == [] and "left as it was" in done.beyond
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "seen"),
+    [("coronary", 2.0, True), ("coronary", 3.0, False), ("aorta", 3.0, True), ("aorta", 6.0, False)],
+)
+def test_where_voxels_are_larger_than_f_can_see_the_label_stays(name: str, step: float, seen: bool) -> None:
+    """A rough vessel in thick slices; an aorta may be in slices twice as thick."""
+    structure, fine = by_name(name), (0.4, 0.4, step)
+    i, j, k = (index * size for index, size in zip(np.indices((60, 60, 12)), fine, strict=True))
+    rough = np.hypot(i - 12, j - 12) + np.random.default_rng(0).normal(0, 0.5, i.shape) < 2 * structure.scale
+    label = rough & (k > 1.5 * step) & (k < 9.5 * step)
+    done = refine_mask(label, Grid.of(label.shape, fine), *loaded(), structure=structure).repaired
+    assert (done.mask != label).any() == seen
+    said = f"voxels of {step:g} mm, more than F can see ({2.5 * structure.scale:g} mm): the label was left as it was"
+    assert done.beyond == ("" if seen else said)
