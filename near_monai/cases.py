@@ -112,6 +112,19 @@ def inference_items(dataset_dir: str) -> list[dict[str, str]]:
 
 
 def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Path]]:
+    """Pairs as :func:`find_pairs` finds them.
+
+    Raises:
+        NearError: If a truth has no prediction.
+    """
+    pairs, missing = find_pairs(pred, truth)
+    if missing:
+        count = len(pairs) + len(missing)
+        raise NearError(f"{pred}: no prediction for {len(missing)} of {count} cases: {some(missing)}")
+    return pairs
+
+
+def find_pairs(pred: str | Path, truth: str | Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
     """Pair predictions with truth by case name; two single files pair whatever they are called.
 
     Args:
@@ -119,21 +132,21 @@ def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Pa
         truth: True label maps, likewise; of a data set that has its own truth, that is taken.
 
     Returns:
-        ``(name, prediction, truth)`` for every true label map.
+        ``(name, prediction, truth)`` for every true label map, and the names of those that have no prediction.
 
     Raises:
-        NearError: If a truth has no prediction.
+        NearError: If there is nothing to pair.
     """
     listed = find_cases(truth)
     known = [(case.name, case.truth) for case in listed if case.truth is not None]
     targets = known or [(case.name, case.label) for case in listed]
     if suffix_of(pred) and suffix_of(truth) and Path(pred).is_file() and Path(truth).is_file():
-        return [(name, Path(pred), path) for name, path in targets]
+        return [(name, Path(pred), path) for name, path in targets], []
     found = paired([name for name, _ in targets], find_cases(pred))
     missing = [name for name, _ in targets if name not in found]
-    if missing:
-        raise NearError(f"{pred}: no prediction for {len(missing)} of {len(targets)} cases: {some(missing)}")
-    return [(name, found[name].label, path) for name, path in targets]
+    if not found:
+        raise NearError(f"{pred}: no prediction for any of {len(targets)} cases, such as {some(missing, 3)}")
+    return [(name, found[name].label, path) for name, path in targets if name in found], missing
 
 
 def paired(names: Iterable[str], cases: Iterable[Case]) -> dict[str, Case]:

@@ -46,7 +46,7 @@ def refine(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Refine label maps: same names, grid and header, and a run.json. Finished cases are not done again."""
+    """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
     from near_monai.batch import refine_files, summary_of
     from near_monai.files import Options
     from near_monai.shards import given_shard, launched_shard

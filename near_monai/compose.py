@@ -23,7 +23,7 @@ class Composed:
     """What :func:`compose` gives.
 
     Attributes:
-        array: the map, uint8 or uint16.
+        array: the map, uint8.
         changes: what was decided between structures and corrected.
         flagged: what still breaks a rule and should be looked at.
     """

@@ -19,7 +19,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
-from near_monai.cases import match_cases
+from near_monai.cases import find_pairs
 from near_monai.comparison import CaseMasks, Chosen, compare
 from near_monai.errors import NearError
 from near_monai.metrics import IDEAL, METRICS, score
@@ -45,7 +45,8 @@ def evaluate_folders(
 
     Args:
         pred: predicted label maps: folder, file or data list, see :func:`near_monai.cases.find_cases`.
-        truth: true label maps, likewise; each needs a prediction (and a baseline, if there is any).
+        truth: true label maps, likewise; one without a prediction (or without a baseline, if there are any) is a case
+            that cannot be scored.
         out: folder for ``summary.json`` and ``scores.csv``.
         baseline: label maps to compare with, likewise.
         label: class that is scored, see :func:`near_monai.comparison.compare`.
@@ -56,13 +57,19 @@ def evaluate_folders(
         why. All their scores are NaN, so that they are counted.
 
     Raises:
-        NearError: a prediction is missing.
+        NearError: there is no prediction (or no baseline) of any case.
     """
-    matched = match_cases(pred, truth)
-    before = {} if baseline is None else {name: path for name, path, _ in match_cases(baseline, truth)}
+    matched, without = find_pairs(pred, truth)
+    earlier, missing = ([], []) if baseline is None else find_pairs(baseline, truth)
+    before = {name: path for name, path, _ in earlier}
     nothing = dict.fromkeys([PREDICTION, *([BASELINE] if before else [])], dict.fromkeys(METRICS, np.nan))
     outcomes, scores, chosen = Outcomes(), dict[str, CaseScores](), dict[str, Chosen]()
-    for name, path, true in tqdm(matched, "evaluate", unit="case", disable=quiet):
+    absent = dict.fromkeys(missing, f"{baseline}: no baseline of it") | dict.fromkeys(without, f"{pred}: no prediction")
+    for name, message in absent.items():
+        scores[name] = nothing
+        outcomes.fail(name, message)
+    there = [pair for pair in matched if pair[0] not in absent]
+    for name, path, true in tqdm(there, "evaluate", unit="case", disable=quiet):
         scores[name] = nothing
         with outcomes.of(name):
             case, chosen[name] = compare(name, path, true, before.get(name), label)

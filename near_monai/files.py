@@ -27,9 +27,10 @@ from near_monai.refinement import EMPTY, MARGIN_MM, Part, reasons, refine_mask, 
 from near_monai.repair import VESSEL
 from near_monai.segments import Segment
 from near_monai.space import WorkingSpace
-from near_monai.subject import as_trained, check_units, doubts_of, subject_of
+from near_monai.subject import as_trained, doubts_of, subject_of
 from near_monai.tensors import SUFFIX
 from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of, refuse_strangers
+from near_monai.units import check_units
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all
 
@@ -113,7 +114,7 @@ def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anat
     """Which class of a file is meant, and by what it is refined.
 
     Raises:
-        NearError: see :func:`near_monai.subject.subject_of` and :func:`near_monai.subject.check_units`.
+        NearError: see :func:`near_monai.subject.subject_of` and :func:`near_monai.units.check_units`.
     """
     labelled = file.array[occupied(file.array).slices()]  # a scan is a hundred times larger than what is labelled in it
     label = choose_label(labelled, options.label, where, anatomy)

@@ -27,8 +27,9 @@ from near_monai.io import LabelMap
 from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
-from near_monai.subject import check_units, doubts_of, subject_of
+from near_monai.subject import doubts_of, subject_of
 from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.units import check_units
 from near_monai.voxels import Labels
 from near_monai.weights import load_network, shipped
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure, by_name, table_of
-from near_monai.boxes import crop_box
+from near_monai.boxes import box_of, crop_box
 from near_monai.cases import case_name
 from near_monai.compact import CompactField, stored
 from near_monai.contents import fingerprint
@@ -21,7 +21,17 @@ from near_monai.datasets import Channel, Item, TrainingCase
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
 from near_monai.space import WorkingSpace
-from near_monai.transforms import AUTO, CropToLabeld, PickLabeld, ReadLabeld, Shrinkd, SignedDistanced, WorkingGridd
+from near_monai.transforms import (
+    AUTO,
+    CheckUnitsd,
+    CropToLabeld,
+    PickLabeld,
+    ReadLabeld,
+    Shrinkd,
+    SignedDistanced,
+    WorkingGridd,
+)
+from near_monai.units import check_units
 from near_monai.version import __version__
 
 #: mm of background kept around a shape.
@@ -57,6 +67,7 @@ class LabelShapes:
         self.steps = (
             ReadLabeld("label"),
             PickLabeld("label", label, structure.name if label == AUTO else None),
+            CheckUnitsd("label", structure.scale),
             Shrinkd("label", structure.scale),
             CropToLabeld("label", MARGIN_MM),
             SignedDistanced("label", space.truncate),
@@ -139,6 +150,8 @@ class MapShapes:
         if not known.any():
             raise NearError(f"{name_of(item)}: no class of the anatomy table is in it; expected a fused label map")
         file_grid = Grid.under(image.affine, whole.shape)
+        scale = max(s.scale for s in self.anatomy.structures if (whole == s.index).any())
+        check_units(box_of(known), file_grid.spacing, scale, name_of(item))
         box = crop_box(known, file_grid.spacing, MARGIN_MM)
         array, native = whole[box.slices()], box.grid(file_grid)
         fields = [

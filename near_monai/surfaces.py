@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from near_monai.boxes import box_of
 from near_monai.cases import find_cases
 from near_monai.coords import spacing_of
 from near_monai.distance import signed_distance
-from near_monai.errors import NearError
+from near_monai.errors import NearError, printable
 from near_monai.io import read_label
+from near_monai.outcomes import Outcomes
 from near_monai.storage import replacing
 from near_monai.transforms import choose_label, mask_of
 
@@ -119,6 +121,8 @@ WRITERS = {"stl": write_stl, "ply": write_ply}
 def write_surfaces(source: Path, output: Path, label: int | str, kind: str = "stl", quiet: bool = False) -> int:
     """Write the surface of every case of ``source`` as ``output``/NAME.``kind``; one bad case does not stop the others.
 
+    An empty map has none: it is named, and nothing is written.
+
     Args:
         source: see :func:`near_monai.cases.find_cases`.
         output: folder to write to.
@@ -132,17 +136,18 @@ def write_surfaces(source: Path, output: Path, label: int | str, kind: str = "st
     Raises:
         NearError: there are no cases, or some of them failed.
     """
-    cases, failed = find_cases(source), []
+    cases, outcomes, count = find_cases(source), Outcomes(), 0
     for case in tqdm(cases, desc="surface", unit="case", disable=quiet):
         path = output / f"{case.name}.{kind}"
-        try:
+        with outcomes.of(case.name):
             if path.exists():
                 raise NearError(f"{path}: is there already; give a new folder, so that nothing is overwritten")
             file = read_label(case.label)
+            if not file.array.any():
+                tqdm.write(printable(f"{case.name}: the label map is empty, and has no surface"), file=sys.stderr)
+                continue
             mask = mask_of(file.array, choose_label(file.array, label, str(case.label)))
             WRITERS[kind](path, surface_of(mask, file.affine))
-        except NearError as error:
-            failed.append(str(error))
-    if failed:
-        raise NearError(f"{len(failed)} of {len(cases)} cases failed: {'; '.join(failed)}")
-    return len(cases)
+            count += 1
+    outcomes.check(len(cases))
+    return count

@@ -12,14 +12,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialCrop
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from near_monai.anatomy import HEART, Anatomy
-from near_monai.boxes import crop_box
+from near_monai.boxes import box_of, crop_box
 from near_monai.coords import Grid, Placed, check_same_grid, sample_axes
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, some
 from near_monai.io import read_label
+from near_monai.units import check_units
 from near_monai.voxels import labels_of, values_in
 
 #: Everything above 0, as one structure.
@@ -100,6 +100,8 @@ def boundary_band(
     mask: NDArray[np.bool_], radius: float, spacing: tuple[float, float, float] | None = None
 ) -> NDArray[np.bool_]:
     """dilate(mask, radius) minus erode(mask, radius), with balls of ``radius`` mm, or voxels without ``spacing``."""
+    from scipy import ndimage  # the bundle's inference does without
+
     outside = ndimage.distance_transform_edt(~mask, spacing) if mask.any() else np.full(mask.shape, np.inf)
     inside = ndimage.distance_transform_edt(mask, spacing) if not mask.all() else np.full(mask.shape, np.inf)
     return (outside <= radius) & (inside <= radius)
@@ -212,6 +214,35 @@ class PickStructuresd(MapTransform):
             masks = np.concatenate([image.numpy() == structure.index for structure in HEART.structures])
             out[key] = _picked(masks, image)
         return out
+
+
+class CheckUnitsd(MapTransform):
+    """Refuse masks whose spacing cannot be in mm, see :func:`near_monai.units.check_units`.
+
+    Args:
+        keys: masks ``(C, X, Y, Z)``.
+        scale: of the structure that they show; ``None`` for one channel per structure of the anatomy table.
+    """
+
+    def __init__(self, keys: KeysCollection, scale: float | None = None) -> None:
+        super().__init__(keys)
+        self.scale = scale
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data pass unchanged.
+
+        Raises:
+            NearError: the spacing of one is no length in mm.
+        """
+        for key in self.key_iterator(data):
+            image = data[key]
+            masks = image.cpu().numpy() > 0
+            scales = [row.scale for row, mask in zip(HEART.structures, masks, strict=False) if mask.any()]
+            scale = max(scales, default=1.0) if self.scale is None else self.scale
+            if masks.any():
+                where = str(image.meta.get(FILE, key))
+                check_units(box_of(masks.any(axis=0)), _grid(image).spacing, scale, where)
+        return dict(data)
 
 
 class Shrinkd(MapTransform):

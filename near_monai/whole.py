@@ -41,14 +41,14 @@ class Whole:
     """What :func:`refine_all` gives.
 
     Attributes:
-        array: the refined map, of the type of the input.
+        array: the refined map, uint8.
         changes: what was decided between structures and corrected.
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
         rows: per structure: volume and components before and after, noise and margin.
         places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
             frame of the grid.
-        bridges: the class whose bridge a voxel is, same type.
+        bridges: uint8, the class whose bridge a voxel is.
         beyond: per row, why the label was left as it was, or nothing.
         codes: z of the case, per region, if one function of all structures refined it.
     """

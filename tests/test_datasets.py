@@ -184,3 +184,16 @@ def test_label_that_cannot_be_used_is_named_and_passed_over(tmp_path: Path, log:
         training_cases(str(tmp_path), shapes, 0, 0)
     with pytest.raises(NearError, match="nothing to train on: the list"):
         PointDataset([], SPACE, shapes=shapes)
+
+
+@pytest.mark.parametrize("spacing", [0.5e-2, 50.0])
+@pytest.mark.parametrize(
+    "shapes", [LabelShapes(9, SPACE), OrganShapes(9, SPACE), MapShapes(SPACE)], ids=["tree", "organ", "heart"]
+)
+def test_label_whose_spacing_is_not_in_mm_is_not_trained_on(tmp_path: Path, spacing: float, shapes: Any) -> None:
+    """As the command does not refine it: millimetres taken for cm would be a field of 10 GB."""
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[4:16, 8:12, 8:12] = 9
+    nib.save(nib.Nifti1Image(array, np.diag([spacing] * 3 + [1.0])), tmp_path / "a.nii.gz")
+    with pytest.raises(NearError, match=r"is the spacing in mm\?"):
+        training_cases(str(tmp_path), shapes, 0, 0)

@@ -182,9 +182,16 @@ def test_single_files_pair_whatever_their_names(folders: dict[str, Path]) -> Non
 
 
 def test_missing_predictions_are_listed(folders: dict[str, Path]) -> None:
+    """As after a refinement in which some cases failed: they count as NaN, and the others are scored."""
     for name in NAMES[1:]:
         (folders["pred"] / f"{name}.nii.gz").unlink()
-    with pytest.raises(NearError, match=r"no prediction for 2 of 3 cases: 2\.img, case_3"):
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
+    assert summary["failed"] == dict.fromkeys(NAMES[1:], f"{folders['pred']}: no prediction")
+    assert summary["metrics"]["dice"]["prediction"]["finite"] == 1 and summary["n"] == 3
+    summary = evaluate_folders(folders["truth"], folders["truth"], folders["out"], folders["pred"], quiet=True)
+    assert summary["failed"] == dict.fromkeys(NAMES[1:], f"{folders['pred']}: no baseline of it")
+    (folders["pred"] / "1.nii.gz").rename(folders["pred"] / "other.nii.gz")
+    with pytest.raises(NearError, match=r"no prediction for any of 3 cases, such as 1, 2\.img, case_3"):
         evaluate_folders(folders["pred"], folders["truth"], folders["out"], quiet=True)
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "near_monai"
 # One layer per line, lowest first. Modules of one line may import each other only from right to left.
 ROWS = (
     "version errors outcomes shards pool coords boxes voxels places resources",
-    "threads frames components distance space windows cleaning evidence",
+    "units threads frames components distance space windows cleaning evidence",
     "anatomy description phantoms vessels coronary solids heart",
     "corruption_surface corruption_parts corruption_tips corruption",
     "storage tensors unpacked stored arrays segments textheaders nrrd metaimage niftiheaders nifti io",

@@ -18,8 +18,9 @@ from near_monai.batch import refine_files
 from near_monai.boxes import Box
 from near_monai.files import Options
 from near_monai.repair import VESSEL
-from near_monai.subject import as_trained, check_units, subject_of
+from near_monai.subject import as_trained, subject_of
 from near_monai.transforms import PickLabeld, PickStructuresd
+from near_monai.units import check_units
 from near_monai.weights import read_weights, shipped, write_weights
 
 HEART_TABLE = Path(anatomy.__file__).with_name("anatomy.yaml")

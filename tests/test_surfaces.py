@@ -104,8 +104,10 @@ def test_files_hold_the_surface_and_its_frame(tmp_path: Path, capsys: pytest.Cap
         assert b"SPACE=RAS" in header
         np.testing.assert_allclose(corners, expected.vertices[expected.faces], atol=1e-4)
     nib.save(nib.Nifti1Image(np.zeros_like(mask, np.uint8), affine), tmp_path / "empty.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"nothing")
     assert run("surface", tmp_path, "-o", tmp_path / "more", "--quiet") == 1
-    assert "1 of 2 cases failed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 3 cases failed: bad" in said and "empty: the label map is empty, and has no surface" in said
     assert [path.name for path in (tmp_path / "more").iterdir()] == ["a.stl"]
     assert run("surface", tmp_path / "a.nii.gz", "-o", tmp_path / "more", "--quiet") == 1
     assert "is there already" in capsys.readouterr().err
