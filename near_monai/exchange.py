@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from near_monai.cases import DESCRIPTION, Case, find_cases
 from near_monai.contents import voxel_file
-from near_monai.errors import NearError
+from near_monai.errors import NearError, printable
 from near_monai.io import read_label, suffix_of
 from near_monai.outcomes import Outcomes
 from near_monai.storage import claim_empty, replacing, write_json
@@ -30,7 +30,7 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
 
     Labels are copied to where ``source`` has them, ``dataset.json`` keeps all that it says, with a note in its
     description, and everything else (images are gigabytes) is linked, or copied where there are no links. A case
-    without a usable refined label is left out, with its images.
+    without a usable refined label is left out, with its images; images that ``source`` lists and lacks are named.
 
     Args:
         refined: folder of refined label maps, for the cases of ``source`` and of the same file names.
@@ -52,13 +52,15 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     if output.resolve().is_relative_to(source.resolve()):
         raise NearError(f"{output}: lies in {source}, which it is to replace; give a folder beside it")
     claim_empty(output)
-    outcomes = Outcomes()
+    content, outcomes = json.loads(description.read_text(encoding="utf-8-sig")), Outcomes()
     for case in cases:
         with outcomes.of(case.name):
             _copy_label(refined / case.file, case.label, output / case.label.relative_to(source))
+            for image in sorted(_images_of(case, source, content)):
+                if not image.is_file():
+                    tqdm.write(printable(f"{case.name}: warning: its image {image} is not there"), file=sys.stderr)
     failed = [case for case in cases if case.name in outcomes.failed]
     if len(failed) < len(cases):
-        content = json.loads(description.read_text(encoding="utf-8-sig"))
         images = {image for case in failed for image in _images_of(case, source, content)}
         _link_rest(source, output, {description, *images, *(path for case in cases for path in _files(case.label))})
         write_json(output / DESCRIPTION, _described(content, source, failed, len(cases)))

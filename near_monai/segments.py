@@ -54,7 +54,7 @@ def described(
     fields = dict(metadata)
     known = _by_number(fields)
     present = [value for value in values_in(array) if value]
-    named = {segment.get("LabelValue") for segment in known.values() if segment.get("Layer", "0") == "0"}
+    named = {segment["LabelValue"] for segment in known.values() if segment["Layer"] == "0"}
     added = [segment for segment in segments if segment.value in present and str(segment.value) not in named]
     taken = {segment.get("ID") for segment in known.values()}
     new = fields_of(added, max(known, default=-1) + 1)
@@ -64,8 +64,8 @@ def described(
     }
     extents: dict[str, str] = {}
     for number, segment in sorted(_by_number(fields).items()):
-        if segment.get("Layer", "0") == "0":
-            value = segment.get("LabelValue", "")
+        if segment["Layer"] == "0":
+            value = segment["LabelValue"]
             if value not in extents:
                 extents[value] = _extent(array, int(value)) if value in map(str, present) else EMPTY
             fields[f"Segment{number}_Extent"] = extents[value]
@@ -84,13 +84,13 @@ def layers_of(metadata: Mapping[str, str]) -> str:
     """Names of the segments in every layer, in words; empty if there are none."""
     layers: defaultdict[str, list[str]] = defaultdict(list)
     for segment in _by_number(metadata).values():
-        layers[segment.get("Layer", "0")].append(segment.get("Name", "?"))
+        layers[segment["Layer"]].append(segment.get("Name", "?"))
     return "; ".join(f"layer {layer}: {', '.join(names)}" for layer, names in sorted(layers.items()))
 
 
 def _by_number(metadata: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """The fields of every segment."""
-    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    """The fields of every segment; Slicer up to 4.10 writes neither value nor layer, which are 1 and 0 then."""
+    found: defaultdict[int, dict[str, str]] = defaultdict(lambda: {"LabelValue": "1", "Layer": "0"})
     for key, value in metadata.items():
         if match := FIELD.fullmatch(key):
             found[int(match[1])][match[2]] = value.strip()

@@ -114,6 +114,17 @@ def test_images_beside_their_labels_come_along(
     assert (tmp_path / "new" / "notes" / "a.txt").read_text() == "who labelled what"
 
 
+def test_images_that_are_listed_and_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("old/a.nii.gz", "old/b.nii.gz", "old/a_ct.nii.gz", "new/a.nii.gz", "new/b.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / name)
+    entries = [{"image": f"{name}_ct.nii.gz", "label": f"{name}.nii.gz"} for name in "ab"]
+    (tmp_path / "old" / "dataset.json").write_text(json.dumps({"training": entries}))
+    assert run("dataset", tmp_path / "new", tmp_path / "old", "-o", tmp_path / "out") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"b: warning: its image {tmp_path / 'old' / 'b_ct.nii.gz'} is not there"
+
+
 @pytest.mark.parametrize("description", [MSD, NNUNET], ids=["msd", "nnunet"])
 @pytest.mark.parametrize("bad", ["missing", "damaged", "moved"])
 def test_a_bad_case_is_left_out_with_its_image(

@@ -123,6 +123,14 @@ def test_classes_without_a_segment_get_one() -> None:
     assert not any("Extent" in key for key in described({}, array, [], moved=False))
 
 
+def test_segment_of_an_old_slicer_is_value_1() -> None:
+    """Its files say neither value nor layer; with an extent of nothing a new Slicer would show nothing."""
+    array = np.zeros((3, 3, 3), np.uint8)
+    array[1, 1, 0:2] = 1
+    fields = described({"Segment5_Name": "RCA", "Segment5_Extent": "0 2 0 2 0 2"}, array, [BRIDGE], moved=False)
+    assert fields == {"Segment5_Name": "RCA", "Segment5_Extent": "1 1 1 1 0 1"}
+
+
 def test_bridges_and_probabilities_are_no_segments_of_the_source(
     tmp_path: Path, heart: NDArray[np.uint8], vessel_grid: Grid
 ) -> None:
