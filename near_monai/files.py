@@ -45,7 +45,8 @@ class Options:
     """How to refine files.
 
     Attributes:
-        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else coronary) or
+        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else that of
+            ``structure``, or coronary) or
             ``"all"`` (every class of the table, fused).
         weights: weights file, ``None`` for the shipped ones; with ``"all"`` one function of all structures.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
@@ -117,7 +118,7 @@ def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anat
         NearError: see :func:`near_monai.subject.subject_of` and :func:`near_monai.units.check_units`.
     """
     labelled = file.array[occupied(file.array).slices()]  # a scan is a hundred times larger than what is labelled in it
-    label = choose_label(labelled, options.label, where, anatomy)
+    label = choose_label(labelled, options.label, where, anatomy, options.structure)
     given = networks(options.weights)[0].description if options.weights else None
     table = anatomy if options.table else None
     structure = subject_of(labelled, label, table, options.structure, given, where)

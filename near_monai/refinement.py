@@ -201,7 +201,8 @@ def refine(
     Args:
         label: ``(X, Y, Z)`` whole numbers in 0..65535, any axis order; see :func:`near_monai.arrays.label_array`.
         spacing: ``(3,)`` voxel size in mm along the same axes.
-        which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else coronary.
+        which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else that of
+            ``structure``, or coronary.
         weights: weights file; ``None`` for the shipped ones of the structure. Kept in memory between calls.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
@@ -230,7 +231,7 @@ def refine(
         warnings.warn(EMPTY, NearWarning, stacklevel=2)
         return np.expand_dims(out, ones)
     anatomy = table_of(table)
-    chosen = choose_label(out, which, anatomy=anatomy)
+    chosen = choose_label(out, which, anatomy=anatomy, structure=structure)
     given = _network(weights, device)[0].description if weights else None
     row = subject_of(out, chosen, anatomy if table else None, structure, given)
     network, space = _network(weights or shipped(row.weights), device)

@@ -26,8 +26,8 @@ def subject_of(
     """What class ``label`` of a map is taken for.
 
     In a map of several classes it is the table's row of that number. Alone in its map it may have any number: it is the
-    row of a table that was given, else what weights of one structure are for, else a coronary tree. What weights of
-    one's own say of a structure counts, unless a table is given as well.
+    row of a table that was given, else what weights of one structure are for, else (without a table) a coronary tree.
+    What weights of one's own say of a structure counts, unless a table is given as well.
 
     Args:
         array: the map.
@@ -57,17 +57,18 @@ def _row(
         known = weights.structure(structure) if weights is not None and anatomy is None else None
         return known or table.by_name(structure)
     row = None if label == FOREGROUND else table.by_index(int(label))
-    if not alone(array, label):
-        if anatomy is None:
-            refuse_strangers(array, HEART, where)
-        if row is None:
-            raise NearError(
-                f"{where}: label {label} is not in the anatomy table; say what it is with --structure, or give a table"
-            )
+    several = not alone(array, label)
+    if several and anatomy is None:
+        refuse_strangers(array, HEART, where)
+    if row is not None and (several or anatomy is not None):
         return row
-    if anatomy is not None and row is not None:
-        return row
-    return weights.structures[0] if weights is not None and len(weights.structures) == 1 else VESSEL
+    if weights is not None and len(weights.structures) == 1 and not several:
+        return weights.structures[0]
+    if label != FOREGROUND and (several or anatomy is not None):
+        raise NearError(
+            f"{where}: label {label} is not in the anatomy table; say what it is with --structure, or give a table"
+        )
+    return VESSEL
 
 
 def as_trained(row: Structure, weights: Description | None) -> Structure:

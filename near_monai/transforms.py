@@ -24,7 +24,7 @@ from near_monai.voxels import labels_of, values_in
 
 #: Everything above 0, as one structure.
 FOREGROUND = "fg"
-#: The only class there is, else coronary.
+#: The only class there is, else that of the structure in question, which is coronary if nothing else is said.
 AUTO = "auto"
 HOW_TO_CHOOSE = "choose one with --label (in Python which=)"
 #: Every class of the anatomy table.
@@ -36,15 +36,21 @@ LABEL_MAP = "label_map"
 
 
 def choose_label(
-    array: NDArray[np.integer], label: int | str, where: str = "label map", anatomy: Anatomy = HEART
+    array: NDArray[np.integer],
+    label: int | str,
+    where: str = "label map",
+    anatomy: Anatomy = HEART,
+    structure: str | None = None,
 ) -> int | str:
     """Which class of a label map is meant.
 
     Args:
         array: the label map.
-        label: a class index; ``"fg"`` for everything above 0; ``"auto"`` for the only class there is, else coronary.
+        label: a class index; ``"fg"`` for everything above 0; ``"auto"`` for the only class there is, else that of
+            ``structure``.
         where: name for the error message.
-        anatomy: the table that says which class is coronary.
+        anatomy: the table that says which class that is.
+        structure: name of the structure that is meant; ``None`` for the coronary arteries.
 
     Returns:
         The class index, or ``"fg"``.
@@ -56,7 +62,7 @@ def choose_label(
     if not present:
         raise NearError(f"{where}: the label map is empty (all 0); expected at least one labelled voxel")
     if label == AUTO:
-        label = present[0] if len(present) == 1 else _coronary_of(anatomy, where)
+        label = present[0] if len(present) == 1 else _class_of(structure, anatomy, where)
     if label != FOREGROUND and not isinstance(label, int | np.integer):
         raise NearError(f"{where}: label {label!r}; expected a whole number, 'fg' or 'auto'")
     if label != FOREGROUND and label not in present:
@@ -65,11 +71,11 @@ def choose_label(
     return label if label == FOREGROUND else int(label)
 
 
-def _coronary_of(anatomy: Anatomy, where: str) -> int:
+def _class_of(name: str | None, anatomy: Anatomy, where: str) -> int:
     for structure in anatomy.structures:
-        if structure.name == "coronary":
+        if structure.name == (name or "coronary"):
             return structure.index
-    raise NearError(f"{where}: holds several classes, and its table no coronary arteries; {HOW_TO_CHOOSE}")
+    raise NearError(f"{where}: holds several classes, and its table no {name or 'coronary arteries'}; {HOW_TO_CHOOSE}")
 
 
 def mask_of(array: NDArray[np.integer], label: int | str) -> NDArray[np.bool_]:

@@ -100,6 +100,26 @@ def test_rule(two: NDArray[np.uint8], options: dict[str, Any], name: str) -> Non
     assert subject_of(two, **options).name == name
 
 
+def test_the_structure_that_is_given_is_looked_for(two: NDArray[np.uint8], tmp_path: Path) -> None:
+    """Of several classes ``auto`` takes the one that the structure has in the table, and not the coronaries for it."""
+    found, case = by_command(two, tmp_path, Options(device="cpu", structure="aorta"))
+    assert (case["label"], case["structure"]) == (6, "aorta")
+    np.testing.assert_array_equal(refine(two, SPACING, structure="aorta", device="cpu"), found)
+    np.testing.assert_array_equal(found, refine(two, SPACING, 6, device="cpu"))
+    with pytest.raises(NearError, match="no voxel has label 2; labels present: 6, 9"):
+        refine(two, SPACING, structure="left_atrium")
+
+
+def test_a_class_that_a_given_table_does_not_have_is_asked_for(two: NDArray[np.uint8], tmp_path: Path) -> None:
+    table = tmp_path / "liver.yaml"
+    table.write_text(LIVER)
+    alone = (two == 6).astype(np.uint8)
+    with pytest.raises(NearError, match="label 1 is not in the anatomy table; say what it is with --structure"):
+        refine(alone, SPACING, table=table)
+    with pytest.warns(NearWarning, match="not for liver"):
+        refine(alone, SPACING, structure="liver", table=table, weights="organs.safetensors")
+
+
 def test_weights_of_one_structure_say_what_a_single_class_is(tmp_path: Path, two: NDArray[np.uint8]) -> None:
     state, description = read_weights(shipped("organs.safetensors"))
     assert description is not None
