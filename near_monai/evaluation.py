@@ -76,6 +76,8 @@ def evaluate_folders(
             scores[name] = _scores(case)
             if chosen[name].label is None:
                 tqdm.write(f"{name}: the truth is empty, and what cannot be said of it is NaN", file=sys.stderr)
+            elif not case.pred.any():
+                tqdm.write(f"{name}: the prediction holds nothing of class {chosen[name].label}", file=sys.stderr)
     for name, message in _strangers(chosen).items():
         scores[name] = nothing
         outcomes.fail(name, message)

@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from near_monai.cases import DESCRIPTION, Case, find_cases
 from near_monai.contents import voxel_file
-from near_monai.errors import NearError, printable
+from near_monai.errors import NearError, printable, some
 from near_monai.io import read_label, suffix_of
 from near_monai.outcomes import Outcomes
 from near_monai.storage import claim_empty, replacing, write_json
 from near_monai.version import __version__
+from near_monai.voxels import values_in
 from near_monai.walk import LABEL_FOLDER
 
 IMAGE_FOLDER = "imagesTr"
@@ -42,7 +43,7 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
 
     Raises:
         NearError: there is no ``dataset.json``, ``output`` is not new or lies in ``source``, or a refined label is
-            missing, damaged or on another grid than the old one (the others are written then).
+            missing, damaged, on another grid than the old one or of other classes (the others are written then).
     """
     source = Path(os.path.normpath(source))  # as the paths of its cases are
     description = source / DESCRIPTION
@@ -55,7 +56,8 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     content, outcomes = json.loads(description.read_text(encoding="utf-8-sig")), Outcomes()
     for case in cases:
         with outcomes.of(case.name):
-            _copy_label(refined / case.file, case.label, output / case.label.relative_to(source))
+            new = _checked(refined / case.file, case.label, _classes(content))
+            _copy_label(new, output / case.label.relative_to(source))
             for image in sorted(_images_of(case, source, content)):
                 if not image.is_file():
                     tqdm.write(printable(f"{case.name}: warning: its image {image} is not there"), file=sys.stderr)
@@ -68,18 +70,40 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     return len(cases)
 
 
-def _copy_label(refined: Path, old: Path, target: Path) -> None:
-    """Copy a refined label to its place.
+def _checked(refined: Path, old: Path, classes: set[int]) -> Path:
+    """A refined label that may take the place of the ``old`` one.
 
     Raises:
-        NearError: it is not there or damaged, or not on the grid of the old one.
+        NearError: it is not there or damaged, not on the grid of the old one, or holds what is none of ``classes`` nor
+            a class of the old one.
     """
     if not refined.is_file():
         raise NearError(f"{refined}: no refined label there; the case is left out")
     new = read_label(refined)
-    new.check_grid_of(read_label(old))
-    if not new.array.any():
+    before = read_label(old)
+    new.check_grid_of(before)
+    found = values_in(new.array)
+    if strangers := sorted(set(found) - {0} - classes - set(values_in(before.array))):
+        raise NearError(
+            f"{refined}: holds classes ({some([str(value) for value in strangers])}) that neither {old} nor the "
+            f"{DESCRIPTION} has; give the label of this data set"
+        )
+    if found == [0]:
         tqdm.write(f"{refined}: warning: is empty", file=sys.stderr)
+    return refined
+
+
+def _classes(content: dict[str, Any]) -> set[int]:
+    """The classes that a ``dataset.json`` names: as keys in MSD, as values, or regions of several, in nnU-Net."""
+    named = content.get("labels")
+    if not isinstance(named, dict):
+        return set()
+    values = [one for value in named.values() for one in (value if isinstance(value, list) else [value])]
+    return {int(value) for value in [*named, *values] if str(value).isdecimal()}
+
+
+def _copy_label(refined: Path, target: Path) -> None:
+    """Copy a refined label to its place."""
     for path in _files(refined):
         with replacing(target.parent / (target.name if path == refined else path.name)) as part:
             shutil.copyfile(path, part)

@@ -251,6 +251,16 @@ def test_an_empty_truth_is_a_case_like_any_other(
         assert summary["metrics"]["hd95_mm"]["prediction"]["finite"] == 2 and summary["n"] == 3
 
 
+def test_a_prediction_without_the_class_is_named(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its Dice is 0, which looks like a bad prediction."""
+    file = read_label(folders["pred"] / "1.nii.gz")
+    write_label(folders["out"] / "1.nii.gz", np.where(file.array > 0, 3, 0).astype(np.uint8), file)
+    (folders["out"] / "1.nii.gz").replace(folders["pred"] / "1.nii.gz")
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label=9, quiet=True)
+    assert summary["cases"]["1"]["prediction"]["dice"] == 0
+    assert capsys.readouterr().err == "1: the prediction holds nothing of class 9\n"
+
+
 @pytest.mark.parametrize(
     ("pred", "truth", "expected"),
     [

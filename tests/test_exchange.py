@@ -26,7 +26,7 @@ MSD = {
 NNUNET = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "numTraining": 2, "file_ending": ".nii.gz"}
 
 
-def data_set(folder: Path, description: dict[str, Any], label: NDArray[np.bool_], grid: Grid) -> Path:
+def data_set(folder: Path, description: dict[str, Any], label: NDArray[np.generic], grid: Grid) -> Path:
     image = nib.Nifti1Image(label.astype(np.uint8), np.diag([*grid.spacing, 1.0]))
     for name in ("labelsTr/a", "labelsTr/b", "imagesTr/a", "imagesTr/b", "imagesTs/c"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -156,3 +156,31 @@ def test_a_bad_case_is_left_out_with_its_image(
     assert json.loads((tmp_path / "new" / "dataset.json").read_text())["numTraining"] == 1
     assert [path.name[0] for path in (tmp_path / "new" / "imagesTr").iterdir()] == ["a"]
     assert (tmp_path / "new" / "imagesTs").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("labels", "allowed"),
+    [
+        ({"0": "background", "1": "coronary"}, {1, 7}),
+        ({"background": 0, "whole": [1, 2], "coronary": 2}, {1, 2, 7}),
+        (None, {7}),
+    ],
+    ids=["msd", "regions", "none"],
+)
+def test_classes_that_the_data_set_does_not_have_stay_out(
+    labels: dict[str, Any] | None, allowed: set[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the old label are there, whatever the description says."""
+    grid, mask = Grid((8, 7, 6), (0.5, 0.5, 0.5)), np.zeros((8, 7, 6), bool)
+    mask[2:6, 2:5, 2:4] = True
+    old = data_set(tmp_path / "old", MSD | {"labels": labels}, mask.astype(np.uint8) * 7, grid)
+    for value in (1, 2, 7, 999):
+        refined, new = tmp_path / f"refined{value}", tmp_path / f"new{value}"
+        refined.mkdir()
+        for name in "ab":
+            array = mask.astype(np.uint16) * (value if name == "a" else 7)
+            nib.save(nib.Nifti1Image(array, np.diag([0.5, 0.5, 0.5, 1])), refined / f"{name}.nii.gz")
+        assert run("dataset", refined, old, "-o", new) == (value not in allowed)
+        assert (new / "labelsTr" / "a.nii.gz").exists() == (value in allowed)
+        said = f"holds classes ({value}) that neither {old}/labelsTr/a.nii.gz nor the dataset.json has"
+        assert (said in capsys.readouterr().err) == (value not in allowed)
