@@ -271,7 +271,10 @@ def test_order_of_cases_and_workers(tmp_path: Path) -> None:
 # Real maps
 
 
-@pytest.fixture(scope="module", params=["imagecas/noisy/134.nii.gz", "asoca/labels/Normal_1.nii.gz"])
+@pytest.fixture(
+    scope="module",
+    params=["imagecas/noisy/134.nii.gz", pytest.param("asoca/labels/Normal_1.nii.gz", marks=pytest.mark.slow)],
+)
 def real(request: pytest.FixtureRequest, data: Path) -> tuple[Array, Spacing, Array]:
     """A whole real map, its voxel size and its result."""
     file = read_label(data / request.param)
@@ -279,7 +282,6 @@ def real(request: pytest.FixtureRequest, data: Path) -> tuple[Array, Spacing, Ar
     return mask, file.grid.spacing, refine(mask, file.grid.spacing)
 
 
-@pytest.mark.slow
 def test_real_map_in_crop_and_pad(real: tuple[Array, Spacing, Array]) -> None:
     label, spacing, expected = real
     box = cropped(label, 1)
@@ -287,7 +289,6 @@ def test_real_map_in_crop_and_pad(real: tuple[Array, Spacing, Array]) -> None:
     same(refine(np.pad(label[box], 17), spacing)[(slice(17, -17),) * 3], expected[box])
 
 
-@pytest.mark.slow
 def test_real_map_flipped_and_turned(real: tuple[Array, Spacing, Array]) -> None:
     label, spacing, expected = real
     box = cropped(label, 4)
@@ -295,7 +296,6 @@ def test_real_map_flipped_and_turned(real: tuple[Array, Spacing, Array]) -> None
     same(refine(label[box].transpose(2, 0, 1), [spacing[axis] for axis in (2, 0, 1)]).transpose(1, 2, 0), expected[box])
 
 
-@pytest.mark.slow
 def test_real_map_with_strays(real: tuple[Array, Spacing, Array]) -> None:
     label, spacing, expected = real
     box = cropped(label, 4)
@@ -307,7 +307,6 @@ def test_real_map_with_strays(real: tuple[Array, Spacing, Array]) -> None:
     same(found, wanted)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 def test_real_map_with_other_threads_and_spacing(real: tuple[Array, Spacing, Array]) -> None:
     label, spacing, expected = real
