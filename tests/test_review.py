@@ -192,9 +192,9 @@ def test_a_rejected_edit_never_takes_back_another_place(
 ) -> None:
     """Two specks; the input loses the one that was rejected, and with it the order of the others."""
     array = noisy_vessel.copy()
-    array[29:33, 39:43, 33:37] = True
+    array[29:32, 39:42, 33:35] = True
     other = array.copy()
-    other[10:15, 44:49, 4:9] = True
+    other[10:13, 44:47, 4:7] = True
     source, run = tmp_path / "a.nii.gz", tmp_path / "run"
     nib.save(nib.Nifti1Image(other.astype(np.uint8), AFFINE), source)
     refine_files(source, run, Options(), quiet=True)
