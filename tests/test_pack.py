@@ -275,7 +275,11 @@ def test_bundle_of_another_structure_does_what_the_command_does(label: Path, tmp
     state, description = read_weights(shipped("organs.safetensors"))
     assert description is not None
     weights = tmp_path / "best.safetensors"
-    write_weights(weights, state, replace(description, structures=(replace(by_name("aorta"), threshold=0.3),)))
+    write_weights(
+        weights,
+        state,
+        replace(description, structures=(replace(by_name("aorta"), threshold=0.3, trust=Trust(0.015, 0.03, 0.25)),)),
+    )
     assert main_exit("pack", "-o", tmp_path / "aorta.zip", "--weights", weights) == 0
     aorta = unzipped(tmp_path / "aorta.zip")
     workflow = create_workflow(
