@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, create_workflow, load
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Structure, by_name
+from near_monai.anatomy import Structure, Trust, by_name
 from near_monai.batch import refine_files
 from near_monai.cli import main
 from near_monai.coords import Grid
@@ -281,12 +281,12 @@ def test_bundle_of_another_structure_does_what_the_command_does(label: Path, tmp
         replace(description, structures=(replace(by_name("aorta"), threshold=0.3, trust=Trust(0.015, 0.03, 0.25)),)),
     )
     assert main_exit("pack", "-o", tmp_path / "aorta.zip", "--weights", weights) == 0
-    aorta = unzipped(tmp_path / "aorta.zip")
+    unpacked = unzipped(tmp_path / "aorta.zip")
     workflow = create_workflow(
-        config_file=str(aorta / "configs" / "inference.json"),
+        config_file=str(unpacked / "configs" / "inference.json"),
         workflow_type="infer",
         logging_file=False,
-        bundle_root=str(aorta),
+        bundle_root=str(unpacked),
         dataset_dir=str(label),
         output_dir=str(tmp_path / "bundle"),
     )
