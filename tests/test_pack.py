@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, create_workflow, load
 from monai.transforms import SaveImaged
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Structure, Trust, by_name
+from near_monai.anatomy import Structure, by_name
 from near_monai.batch import refine_files
 from near_monai.cli import main
 from near_monai.coords import Grid
@@ -270,8 +270,13 @@ def test_card_of_own_weights_claims_nothing_of_the_shipped_ones(tmp_path: Path) 
     assert metadata["authors"] == "the person who trained the weights"
 
 
-def test_bundle_of_another_structure_does_what_the_command_does(label: Path, tmp_path: Path) -> None:
+def test_bundle_of_another_structure_does_what_the_command_does(tmp_path: Path, vessel_grid: Grid) -> None:
     """An aorta has a scale of 2 and a trust of its own."""
+    _, j, k = np.meshgrid(*vessel_grid.axes_mm(), indexing="ij")
+    rough = np.hypot(j - 14, k - 14) + np.random.default_rng(0).normal(0, 0.5, vessel_grid.shape) < 6
+    rough[:6] = rough[-6:] = False
+    label = tmp_path / "vessel.nii.gz"
+    nib.save(nib.Nifti1Image(rough.astype(np.uint8), np.diag([*vessel_grid.spacing, 1.0])), label)
     state, description = read_weights(shipped("organs.safetensors"))
     assert description is not None
     weights = tmp_path / "best.safetensors"
