@@ -283,7 +283,7 @@ def test_bundle_of_another_structure_does_what_the_command_does(tmp_path: Path, 
     write_weights(
         weights,
         state,
-        replace(description, structures=(replace(by_name("aorta"), threshold=0.3, trust=Trust(0.015, 0.03, 0.25)),)),
+        replace(description, structures=(replace(by_name("aorta"), threshold=0.3),)),
     )
     assert main_exit("pack", "-o", tmp_path / "aorta.zip", "--weights", weights) == 0
     unpacked = unzipped(tmp_path / "aorta.zip")
