@@ -49,17 +49,25 @@ class Progress:
             logger.info("%d cases are finished already", len(found))
         return found
 
-    def begin(self, name: str, image: str | Path) -> None:
-        """Say that a case is being written.
+    def check(self, name: str, image: str | Path) -> None:
+        """Refuse a case whose place is taken.
 
         Raises:
             NearError: a file of another run, or one that somebody changed, is there.
         """
         case = _case(name, image)
-        before = self.records.start(case)
-        target = self.folder / case.file
+        target, before = self.folder / case.file, self.records.left_by_last(case)
         if before is not None and target.exists() and before.get(case.file) != fingerprint(target):
-            raise NearError(f"{target}: is there already, and is not of this run; give an empty output_dir")
+            raise NearError(f"{target}: is there already, and is not of this run; move it, or give another output_dir")
+
+    def begin(self, name: str, image: str | Path) -> None:
+        """Say that a case is being written.
+
+        Raises:
+            NearError: see :meth:`check`.
+        """
+        self.check(name, image)  # before anything is said of it: a case that is refused has not begun
+        self.records.start(_case(name, image))
 
     def done(self, name: str, image: str | Path) -> None:
         """Say that the result of a case is complete."""

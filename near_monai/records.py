@@ -87,9 +87,14 @@ class Records:
         Raises:
             NearError: it cannot be written.
         """
-        before = self._known.get(case.name, {"status": "", "written": {}})
+        before = self.left_by_last(case)
         self.add(case, {"name": case.name, "status": RUNNING, "input": case.label.absolute()})
         self._drop_report()
+        return before
+
+    def left_by_last(self, case: Case) -> dict[str, str] | None:
+        """What :meth:`start` returns, while nothing is written."""
+        before = self._known.get(case.name, {"status": "", "written": {}})
         return None if before["status"] == RUNNING else before["written"]
 
     def add(self, case: Case, row: Row) -> None:

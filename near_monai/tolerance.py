@@ -53,6 +53,8 @@ class TolerantDataset(IterableDataset[Any]):
             if item.get("name") in finished:
                 continue
             try:
+                if self.progress is not None and isinstance(item["image"], str):
+                    self.progress.check(item["name"], item["image"])
                 usable = self.transform(item)
             except (NearError, RuntimeError) as error:  # MONAI wraps what a transform raises
                 known = known_error(error)

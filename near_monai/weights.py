@@ -18,7 +18,7 @@ import torch
 from near_monai.anatomy import HEART, Anatomy, Structure, row_of, structure_of
 from near_monai.blueprints import build_network
 from near_monai.description import Description, check_plain, space_of
-from near_monai.errors import NearError
+from near_monai.errors import NearError, some
 from near_monai.network import NearNetwork
 from near_monai.resources import bundle_dir
 from near_monai.space import WorkingSpace
@@ -141,7 +141,14 @@ def load_state(
         logger.info("network_def is TorchScript and brings its weights along; %s is not read", path)
         return
     state, description = read_weights(path)
-    fit_state(network, state, path)
+    try:
+        fit_state(network, state, path)
+    except NearError as error:
+        whose = f", for {some(description.names)}" if description else ""
+        raise NearError(
+            f"{path}: does not fit network_def of the configuration (the weights are of another network{whose}); "
+            "near-monai pack makes a bundle of weights of your own"
+        ) from error
     if description is None:
         return
     network.description = description  # type: ignore[assignment]  # torch takes it for a part

@@ -549,10 +549,14 @@ def test_inference_goes_on_where_it_was_stopped(
         run_bundle("inference", "inference", labels, output, label=9)
     assert "holds a run with another configuration (label)" in str(error.value.__cause__)
     (output / "b.nii.gz").write_bytes(b"mine")
-    with pytest.raises(RuntimeError) as error:
-        run_bundle("inference", "inference", labels, output)
-    assert "b.nii.gz: is there already, and is not of this run" in str(known_error(error.value))
-    assert (output / "b.nii.gz").read_bytes() == b"mine"
+    (output / "a.nii.gz").unlink()
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as error:
+            run_bundle("inference", "inference", labels, output)
+        assert "1 of 2 cases could not be used: b" in str(known_error(error.value))
+        assert "b.nii.gz: is there already, and is not of this run; move it" in capsys.readouterr().out
+        assert (output / "b.nii.gz").read_bytes() == b"mine", "refused again, not taken for what a killed run left"
+        assert (output / "a.nii.gz").is_file()
 
 
 def test_batches_hold_cases_of_one_shape(labels: Path, tmp_path: Path) -> None:

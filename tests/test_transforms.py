@@ -16,6 +16,7 @@ from near_monai.errors import NearError
 from near_monai.postprocessing import RepairMaskd, SaveRefinedd
 from near_monai.transforms import (
     BoundaryBandd,
+    CheckUnitsd,
     CropToLabeld,
     PickLabeld,
     PickStructuresd,
@@ -160,3 +161,21 @@ def test_what_came_from_memory_is_written_with_its_other_classes(file: Path, tmp
     assert (tmp_path / "out" / "p1" / "1.img.nii.gz").is_file()
     with pytest.raises(NearError, match="is there already"):
         through({"image": str(file), "name": "p1/1.img"}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, None])
+@pytest.mark.parametrize(("step", "fits"), [(0.5, True), (3.0, None), (0.001, False), (5.0, False)])
+def test_spacings_that_are_no_mm_are_refused(scale: float | None, step: float, fits: bool | None) -> None:
+    """As the command refuses them: voxels of 3 mm are too coarse for an artery, and not for an aorta."""
+    masks = torch.zeros(1 if scale else 10, 40, 12, 12)
+    masks[0, 5:30, 5:8, 5:8] = 1
+    item: dict[Any, Any] = {
+        "image": MetaTensor(masks, torch.diag(torch.tensor([step] * 3 + [1.0], dtype=torch.float64)))
+    }
+    if fits if fits is not None else scale != 1:
+        assert CheckUnitsd("image", scale)(item)["image"] is item["image"]
+    else:
+        with pytest.raises(NearError, match=r"image: .* is the spacing in mm\?"):
+            CheckUnitsd("image", scale)(item)
+    item["image"] = item["image"] * 0
+    assert CheckUnitsd("image")(item), "an empty map is another fault"

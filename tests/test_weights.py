@@ -220,6 +220,13 @@ def test_configuration_refuses_weights_of_another_space_and_warns_of_another_str
     assert "the weights are for myocardium" in record.message and "not for coronary" in record.message
 
 
+def test_weights_of_another_network_than_the_configuration_has() -> None:
+    network, space = load_network("coronary.safetensors", "cpu")
+    with pytest.raises(NearError, match=r"does not fit network_def .* for .*aorta.*; near-monai pack") as error:
+        load_state(network, shipped("heart.safetensors"), space)
+    assert "\n" not in str(error.value)
+
+
 def test_identity_changes_with_all_that_decides_a_result(
     coronary: tuple[dict[str, torch.Tensor], Description], tmp_path: Path
 ) -> None:
