@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Structure, by_name
 from near_monai.cases import case_name, file_of
+from near_monai.compose import compose
 from near_monai.coords import Grid, Placed, check_same_grid
 from near_monai.errors import NearError
 from near_monai.fusion import put_back
@@ -23,6 +24,7 @@ from near_monai.io import LabelMap, read_label, write_label
 from near_monai.progress import Progress
 from near_monai.repair import VESSEL, repair
 from near_monai.transforms import ALL, AUTO, FILE, LABEL_MAP, choose_label
+from near_monai.whole import repair_structures
 
 
 class RepairMaskd(MapTransform):
@@ -75,9 +77,6 @@ class ComposeStructuresd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """``(1, X, Y, Z)`` label maps; voxel sizes come from the MetaTensor."""
-        from near_monai.compose import compose  # half of the package; one class does without
-        from near_monai.whole import repair_structures
-
         out = dict(data)
         masks = out[self.label_key].cpu().numpy() > 0
         before = np.zeros(masks.shape[1:], np.uint8)

@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialCrop
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.boxes import box_of, crop_box
@@ -106,8 +107,6 @@ def boundary_band(
     mask: NDArray[np.bool_], radius: float, spacing: tuple[float, float, float] | None = None
 ) -> NDArray[np.bool_]:
     """dilate(mask, radius) minus erode(mask, radius), with balls of ``radius`` mm, or voxels without ``spacing``."""
-    from scipy import ndimage  # the bundle's inference does without
-
     outside = ndimage.distance_transform_edt(~mask, spacing) if mask.any() else np.full(mask.shape, np.inf)
     inside = ndimage.distance_transform_edt(mask, spacing) if not mask.all() else np.full(mask.shape, np.inf)
     return (outside <= radius) & (inside <= radius)
