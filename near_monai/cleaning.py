@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from near_monai.components import Components
@@ -36,6 +38,7 @@ def drop_specks(
     keep: int | None = None,
     long_mm: float = np.inf,
     counted: NDArray[np.bool_] | None = None,
+    one_mm: float = 0.0,
 ) -> NDArray[np.bool_]:
     """Remove components that are smaller than ``small_mm3`` and further than ``far_mm`` from all larger ones.
 
@@ -48,7 +51,9 @@ def drop_specks(
         far_mm: distance in mm from the components that are not small, beyond which a small one goes.
         keep: keep at most this many components (the largest; at least 1), however near; ``None``: no limit.
         long_mm: components whose box has a diagonal of this many mm are not small: they look like vessel.
-        counted: only these voxels count for the volume: what a label said, whatever became of it. ``None``: all.
+        one_mm: components with voxels at most this many mm apart count as one: a lost slice does not make specks.
+        counted: only these voxels count for the volume: what a label said, whatever became of it. ``None``: all. A
+            component that holds none of them goes.
 
     Returns:
         A new mask.
@@ -58,14 +63,33 @@ def drop_specks(
     if not len(found):
         return cleaned
     weights = None if counted is None else counted[tuple(found.voxels.T)]
-    volume = np.bincount(found.owner, weights) * float(np.prod(spacing))
-    diagonal = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(spacing), axis=1)
+    own = np.bincount(found.owner, weights)
+    group = _groups(found, spacing, one_mm, found.sizes * float(np.prod(spacing)) < small_mm3)
+    volume = np.bincount(group, own)[group] * float(np.prod(spacing))
+    corners = np.array([[box.start, np.negative(box.stop)] for box in found.boxes])
+    low, high = np.stack([corners[group == number].min(0) for number in range(group.max() + 1)], 1)
+    diagonal = np.linalg.norm((-high - low) * spacing, axis=1)[group]
     small = (volume < min(small_mm3, volume.max())) & (diagonal < long_mm)
     doomed = small & _far(found, small, spacing, far_mm) if small.any() and far_mm > 0 else small
+    doomed |= own == 0
     if keep is not None:
         doomed[np.argsort(-volume, kind="stable")[max(keep, 1) :]] = True
     cleaned[tuple(found.voxels[doomed[found.owner]].T)] = False
     return cleaned
+
+
+def _groups(
+    found: Components, spacing: tuple[float, float, float], one_mm: float, small: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Per component the number of the group of those that count as one with it; only ``small`` ones look for others."""
+    if not one_mm or len(found) < 2 or not small.any():
+        return np.arange(len(found))
+    millimetres, looking = found.voxels * np.asarray(spacing), small[found.owner]
+    met = cKDTree(millimetres).query_ball_point(millimetres[looking], one_mm)
+    one = np.repeat(found.owner[looking], [len(near) for near in met])
+    other = found.owner[np.concatenate(met).astype(int)]
+    graph = coo_array((np.ones(len(one), bool), (one, other)), (len(found),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
 def _far(

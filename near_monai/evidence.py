@@ -21,8 +21,8 @@ from near_monai.components import Components, around
 from near_monai.coords import Grid
 from near_monai.frames import rounded
 
-#: A component of fewer voxels is a speck.
-SPECK_VOXELS = 10
+#: A component of fewer voxels, and of less volume in mm^3, is a speck.
+SPECK_VOXELS, SPECK_MM3 = 10, 3.0
 #: A label is nothing but noise if less than this share of it is evidence.
 LEAST_SHARE = 0.1
 #: Parts of a label whose boxes are further apart than this many mm are seen apart: an encoder sees 18 mm.
@@ -55,7 +55,7 @@ class Evidence:
         short = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(size), axis=1) < LONG_MM
         volume = found.sizes * math.prod(sorted(size))
         small = short & (volume < small_volume(float(volume.sum())))
-        speck = found.sizes < SPECK_VOXELS
+        speck = (found.sizes < SPECK_VOXELS) & (volume < SPECK_MM3)
         numbers = np.flatnonzero(~speck)
         regions, part = regions_of([found.boxes[number] for number in numbers], spacing)
         large = np.isin(np.arange(len(regions)), part[~small[numbers]])

@@ -30,6 +30,8 @@ VESSEL = by_name("coronary")
 CONFIDENT = 0.2
 #: Share of a label's volume that may be added, or removed: a third in the noisiest generated trees of F's training.
 MOST_CHANGED = 0.5
+#: Pieces whose voxels are so many steps apart, with one between them, are judged as one.
+APART_VOXELS = 2.1
 #: Share of a label that small pieces may be together: 0.025 in generated trees. More is a vessel in shreds.
 MOST_DROPPED = 0.15
 #: Longest side of a voxel in mm: F was trained on up to 0.8, does well to 2, and harms careful labels from 2.5 on.
@@ -125,7 +127,9 @@ def _without_small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid
     """``mask`` without small pieces, judged by the ``label`` in them; itself if they are too much to be specks."""
     total = np.count_nonzero(label)
     small = small_volume(float(total) * grid.voxel_volume)
-    kept = drop_specks(mask, grid.spacing, small, far_mm=0.0, long_mm=LONG_MM, counted=label)
+    kept = drop_specks(
+        mask, grid.spacing, small, 0.0, long_mm=LONG_MM, counted=label, one_mm=APART_VOXELS * max(grid.spacing)
+    )
     dropped = np.count_nonzero(mask & label & ~kept)
     return mask if dropped > MOST_DROPPED * total else kept
 

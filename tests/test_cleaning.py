@@ -77,3 +77,13 @@ def test_sparse_components_are_those_of_scipy(share: float) -> None:
     expected, number = ndimage.label(mask, np.ones((3, 3, 3)))
     assert len(found) == number
     np.testing.assert_array_equal(found.index(), expected)
+
+
+def test_pieces_a_voxel_apart_are_judged_as_one() -> None:
+    mask = np.zeros((60, 12, 12), bool)
+    mask[2:30, 4:8, 4:8] = True
+    mask[31:40:3, 4:8, 4:8] = mask[32:41:3, 4:8, 4:8] = True  # every third slice is lost
+    mask[50:52, 4:8, 4:8] = True
+    kept = drop_specks(mask, (1, 1, 1), small_mm3=100, far_mm=0, one_mm=2.1)
+    assert count_components(kept) == 4 and not kept[50:52].any()
+    assert count_components(drop_specks(mask, (1, 1, 1), small_mm3=100, far_mm=0)) == 1
