@@ -52,7 +52,8 @@ class Evidence:
     def of(cls, found: Components, spacing: tuple[float, float, float]) -> Evidence:
         """Judge the components of a label with voxels of ``spacing`` mm, in the scale of its structure."""
         size = [rounded(s) for s in spacing]
-        short = np.linalg.norm([box.shape for box in found.boxes] * np.asarray(size), axis=1) < LONG_MM
+        sides = np.array([box.shape for box in found.boxes]).reshape(-1, 3) * size
+        short = np.linalg.norm(sides, axis=1) < LONG_MM
         volume = found.sizes * math.prod(sorted(size))
         small = short & (volume < small_volume(float(volume.sum())))
         speck = (found.sizes < SPECK_VOXELS) & (volume < SPECK_MM3)

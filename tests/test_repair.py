@@ -253,3 +253,8 @@ def test_two_ordinary_vessels_raise_no_warning() -> None:
     mask = tube((4, 8, 15), (55, 8, 15), 1.5) | tube((4, 22, 15), (55, 22, 15), 1.2)
     result = repair(mask, np.where(mask, 0.9, 0.1).astype(np.float32), GRID)
     assert warnings_for([(mask, GRID)], Components.of(result.mask).sizes * GRID.voxel_volume) == []
+
+
+def test_of_an_empty_label_nothing_is_made() -> None:
+    result = repair(np.zeros(GRID.shape, bool), np.zeros(GRID.shape, np.float32), GRID)
+    assert not result.mask.any() and not result.bridges and not result.beyond
