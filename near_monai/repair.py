@@ -105,7 +105,8 @@ def repair(
     trust = structure.trust
     margin = trust.margin * float(np.clip((trust.noisy_mm - noise) / (trust.noisy_mm - trust.clean_mm), 0, 1))
     result = decide(shown, probability, margin, structure.threshold)
-    beyond = _beyond(evidence, shown, result, noise, same, structure) if math.isfinite(noise) else ""
+    known = mask.any() and math.isfinite(noise)
+    beyond = _beyond(evidence, shown, result, noise, same, structure) if known else ""
     if beyond:
         return Repaired(mask.copy(), np.zeros_like(mask), [], noise, margin, beyond)
     tubes: NDArray[np.int32] | None = None
