@@ -86,7 +86,7 @@ def repair(
 
     Args:
         mask: ``(X, Y, Z)`` the label.
-        probability: F on the same grid, as :func:`near_monai.evidence.occupancy` gives it.
+        probability: F on the same grid, as :func:`near_monai.inference.occupancy` gives it.
         grid: their grid.
         noise_mm: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
         clean: also reconnect and drop small pieces.

@@ -82,6 +82,18 @@ def label(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) ->
     return path
 
 
+def inference_of(bundle: Path, label: Path, output: Path) -> Any:
+    """The inference of an unpacked bundle, as MONAI makes it."""
+    return create_workflow(
+        config_file=str(bundle / "configs" / "inference.json"),
+        workflow_type="infer",
+        logging_file=False,
+        bundle_root=str(bundle),
+        dataset_dir=str(label),
+        output_dir=str(output),
+    )
+
+
 def voxels(path: Path) -> NDArray[Any]:
     return np.asarray(nib.nifti1.load(path).dataobj)
 
@@ -151,14 +163,7 @@ def test_loads_through_monai_wherever_one_stands(
         network = load(unpacked.name, bundle_dir=str(unpacked.parent), workflow_type=kind, device="cpu")
         assert isinstance(network, NearNetwork)
         torch.testing.assert_close(network.state_dict(), shipped, rtol=0, atol=0)
-    workflow = create_workflow(
-        config_file=str(unpacked / "configs" / "inference.json"),
-        workflow_type="infer",
-        logging_file=False,
-        bundle_root=str(unpacked),
-        dataset_dir=str(label),
-        output_dir=str(tmp_path / "out"),
-    )
+    workflow = inference_of(unpacked, label, tmp_path / "out")
     assert set(tmp_path.iterdir()) == before  # until it is run, nothing is written
     workflow.run()
     assert voxels(tmp_path / "out" / label.name).any()
@@ -287,14 +292,7 @@ def test_bundle_of_another_structure_does_what_the_command_does(tmp_path: Path, 
     )
     assert main_exit("pack", "-o", tmp_path / "aorta.zip", "--weights", weights) == 0
     unpacked = unzipped(tmp_path / "aorta.zip")
-    workflow = create_workflow(
-        config_file=str(unpacked / "configs" / "inference.json"),
-        workflow_type="infer",
-        logging_file=False,
-        bundle_root=str(unpacked),
-        dataset_dir=str(label),
-        output_dir=str(tmp_path / "bundle"),
-    )
+    workflow = inference_of(unpacked, label, tmp_path / "bundle")
     workflow.run()
     options = Options(device="cpu", weights=str(weights), structure="aorta")
     refine_files(label, tmp_path / "command", options, quiet=True)
