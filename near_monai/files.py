@@ -23,13 +23,13 @@ from near_monai.io import LabelMap, read_label, write_label, write_volume
 from near_monai.layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.network import NearNetwork
 from near_monai.places import in_world
-from near_monai.refinement import EMPTY, MARGIN_MM, Part, reasons, refine_mask, refine_parts
+from near_monai.refinement import MARGIN_MM, Part, reasons, refine_mask, refine_parts
 from near_monai.repair import VESSEL
 from near_monai.segments import Segment
 from near_monai.space import WorkingSpace
 from near_monai.subject import as_trained, doubts_of, subject_of
 from near_monai.tensors import SUFFIX
-from near_monai.transforms import AUTO, FOREGROUND, choose_label, mask_of, refuse_strangers
+from near_monai.transforms import AUTO, EMPTY, FOREGROUND, choose_label, mask_of, refuse_strangers
 from near_monai.units import check_units
 from near_monai.weights import shipped
 from near_monai.whole import Networks, refine_all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from near_monai.fusion import put_back
 from near_monai.io import LabelMap, read_label, write_label
 from near_monai.progress import Progress
 from near_monai.repair import VESSEL, repair
-from near_monai.transforms import ALL, AUTO, FILE, LABEL_MAP, choose_label
+from near_monai.transforms import ALL, AUTO, EMPTY, FILE, LABEL_MAP, choose_label
 from near_monai.whole import repair_structures
+
+logger = logging.getLogger("near_monai")
 
 
 class RepairMaskd(MapTransform):
@@ -150,10 +153,14 @@ class SaveRefinedd(SaveImaged):
 
     def _fused(self, refined: NDArray[Any], source: LabelMap) -> NDArray[Any]:
         """The map with its refined class, or classes."""
+        where = str(source.path or LABEL_MAP)
+        if not source.array.any():
+            logger.warning("%s: %s", where, EMPTY)
+            return source.array
         if self.label == ALL:
             unknown = (source.array > 0) & ~HEART.knows(source.array)
             return np.where(unknown, source.array, refined)
-        chosen = choose_label(source.array, self.label, str(source.path or LABEL_MAP))
+        chosen = choose_label(source.array, self.label, where)
         return put_back(source.array, source.grid, refined > 0, source.grid, chosen)
 
     def _target(self, name: str | None, source: LabelMap) -> Path:

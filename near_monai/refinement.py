@@ -28,15 +28,13 @@ from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
 from near_monai.subject import doubts_of, subject_of
-from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.transforms import AUTO, EMPTY, choose_label, mask_of
 from near_monai.units import check_units
 from near_monai.voxels import Labels
 from near_monai.weights import load_network, shipped
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 MARGIN_MM = 5.0
-#: What is said of an empty map.
-EMPTY = "the label map is empty, and so is the result"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ AUTO = "auto"
 HOW_TO_CHOOSE = "choose one with --label (in Python which=)"
 #: Every class of the anatomy table.
 ALL = "all"
+#: What every door says of an empty map.
+EMPTY = "the label map is empty, and so is the result"
 #: What MONAI calls the file of an image, in its ``meta``.
 FILE = "filename_or_obj"
 #: In the ``meta`` of masks of a map in memory: the map.
@@ -172,18 +174,26 @@ class PickLabeld(MapTransform):
         label: see :func:`choose_label`; chosen in the first map, and the same in the others.
         structure: name of the only structure of the anatomy table that the class may stand for; ``None`` for any. What
             is alone in its map may be anything.
+        allow_empty: whether an empty map gives an empty mask.
     """
 
-    def __init__(self, keys: KeysCollection, label: int | str = AUTO, structure: str | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label: int | str = AUTO,
+        structure: str | None = None,
+        allow_empty: bool = False,
+    ) -> None:
         super().__init__(keys)
         self.label = label
         self.structure = structure
+        self.allow_empty = allow_empty
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Masks as float32.
 
         Raises:
-            NearError: the class is absent, or stands for another structure, or the grids differ.
+            NearError: the map is empty, the class is absent or stands for another structure, or the grids differ.
         """
         out = dict(data)
         maps = {key: label_image(out[key], str(key)) for key in self.key_iterator(out)}
@@ -195,6 +205,9 @@ class PickLabeld(MapTransform):
             where = places[key].name
             check_same_grid(places[key], first)
             array = image.numpy()
+            if self.allow_empty and not array.any():
+                out[key] = _picked(array > 0, image)
+                continue
             label = choose_label(array, label, where)
             if self.structure and not alone(array, label):
                 refuse_strangers(array, HEART, where)

@@ -417,6 +417,17 @@ def test_one_function_of_all_through_monai_equals_the_command_line(tmp_path: Pat
     assert np.mean(one != other) < 1e-3  # the command line keeps probabilities in half precision
 
 
+@pytest.mark.parametrize("name", ["inference", "inference heart_inference"])
+def test_of_an_empty_map_an_empty_one_is_made(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 7), np.uint8), np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "a.nii.gz")
+    run_bundle("inference", name, tmp_path / "a.nii.gz", tmp_path / "out")
+    made = np.asarray(nib.nifti1.load(tmp_path / "out" / "a.nii.gz").dataobj)
+    assert made.shape == (9, 8, 7) and not made.any()
+    said = "".join(capfd.readouterr())
+    assert said.count("a.nii.gz: the label map is empty, and so is the result") == 1
+    assert "1 of 1 cases" in said
+
+
 def test_evaluating_scores_refined_and_noisy(labels: Path, tmp_path: Path) -> None:
     run_bundle("evaluating", "evaluate", labels, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
