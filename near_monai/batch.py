@@ -20,9 +20,9 @@ from near_monai.anatomy import Anatomy, table_of
 from near_monai.cases import Case, find_cases
 from near_monai.colours import ITKSNAP_FILE, SLICER_FILE, write_tables
 from near_monai.contents import fingerprint
-from near_monai.errors import NearError, in_one_line, printable
+from near_monai.errors import NearError, in_one_line, printable, some
 from near_monai.files import Options, refine_all_classes, refine_one_class
-from near_monai.layout import RESULT_FOLDERS, RUN_FILE
+from near_monai.layout import REPORT_FILE, RESULT_FOLDERS, RUN_FILE
 from near_monai.network import NearNetwork
 from near_monai.pool import in_processes
 from near_monai.records import DONE, FAILED, Records, Row
@@ -66,7 +66,8 @@ def refine_files(
         What ``run.json`` holds: versions, options, number of cases (``of``) and, under ``cases``, name, status,
         seconds, components and volume before and after (of the refined class, on the grid of the input and of the
         output), what was added and removed, the label's estimated noise, findings with their places in world mm, and
-        warnings. Under ``other_settings``: cases of which the folder holds results of other options or weights.
+        warnings. Under ``other_settings``: cases of which the folder holds results of other options or weights; under
+        ``left_over``: names of results there of cases that ``source`` does not have (any more).
 
     Raises:
         NearError: no cases, unusable weights or device, ``output`` holds files of someone else, or a process with other
@@ -77,7 +78,7 @@ def refine_files(
     sweep(output)
     for kept in (_network, _anatomy):
         kept.cache_clear()  # the files may have changed since an earlier run
-    anatomy, here = _anatomy(options.table), replace(options, device=_own_device(options.device))
+    anatomy, here = _anatomy(options.table), replace(options, device=str(pick_device(options.device)))
     _network(options.weights or shipped(VESSEL.weights), here.device)
     head = _head(source, options, here.device)
     own = part.of(cases)
@@ -107,16 +108,22 @@ def refine_files(
 
 
 def summary_of(run: Row, output: Path) -> str:
-    """What came of a run, in one line."""
+    """What came of a run, and where to look."""
     done = [row for row in run["cases"] if row["status"] == DONE]
     parts = [part for row in done for part in row.get("structures", [row])]
     bridges = sum(len(part["bridges"]) for part in parts)
     warned = sum(bool(row["warnings"]) for row in done)
     left = sum(any(part.get("left_as_it_was") for part in (row, *row.get("structures", ()))) for row in done)
+    failed = sum(row["status"] == FAILED for row in run["cases"])
     line = f"{len(done)} of {run['of']} cases done, in {output} "
-    line += f"(bridges: {bridges}, warnings: {warned}, left as they were: {left})"
-    others = len(run["other_settings"])
-    return line + (f"; {others} there are of other options or weights" if others else "")
+    line += f"(failed: {failed}, bridges: {bridges}, with warnings: {warned}, left as they were: {left})"
+    if others := len(run["other_settings"]):
+        line += f"; {others} there are of other options or weights"
+    if over := run["left_over"]:
+        line += f"; also there, of cases that are not in the input: {some(over)}"
+    seen = output / REPORT_FILE
+    look = f"look at {seen}" if seen.is_file() else f"near-monai report {output} shows what changed"
+    return f"{line}\n{look}; {output / RUN_FILE} lists it" if done else line
 
 
 def _settings(options: Options, anatomy: Anatomy) -> Row:
@@ -126,12 +133,6 @@ def _settings(options: Options, anatomy: Anatomy) -> Row:
         "options": asdict(replace(options, weights=None, table=None)),
         "weights_and_table": identity(options.weights, anatomy),
     }
-
-
-def _own_device(device: str) -> str:
-    """The device of this process: of several that a launcher started on one machine, each takes another GPU."""
-    count, rank = torch.cuda.device_count(), local_rank()
-    return f"cuda:{rank % count}" if device == "auto" and rank is not None and count > 1 else device
 
 
 def _head(source: str | Path, options: Options, device: str) -> Row:

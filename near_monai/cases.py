@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import unicodedata
 from collections import Counter, defaultdict
@@ -13,8 +14,11 @@ from typing import Any
 
 from near_monai.errors import NearError, some
 from near_monai.io import SUFFIXES, suffix_of
+from near_monai.shards import launched_shard
 from near_monai.storage import last_line
 from near_monai.walk import LABEL_FOLDER, TEST_FOLDER, label_files
+
+logger = logging.getLogger("near_monai")
 
 TRUTH_FOLDER, DESCRIPTION = "truthTr", "dataset.json"
 
@@ -103,12 +107,18 @@ def _is_text(name: str) -> bool:
 def inference_items(dataset_dir: str) -> list[dict[str, str]]:
     """Items to refine: `image` (path of a label map) and `name`, for every case of ``dataset_dir``.
 
+    Of several processes that a launcher started each takes its part, see :func:`near_monai.shards.launched_shard`.
+
     Raises:
         NearError: ``dataset_dir`` is empty or holds no label maps.
     """
     if not dataset_dir:
         raise NearError("no labels to refine: give --dataset_dir (a folder, a dataset.json, a datalist or one file)")
-    return [{"image": str(case.label), "name": case.name} for case in find_cases(dataset_dir)]
+    cases, part = find_cases(dataset_dir), launched_shard()
+    own = part.of(cases)
+    if part.size > 1:
+        logger.info(part.line(len(own), len(cases)))
+    return [{"image": str(case.label), "name": case.name} for case in own]
 
 
 def match_cases(pred: str | Path, truth: str | Path) -> list[tuple[str, Path, Path]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from near_monai.anatomy import Structure
 from near_monai.boxes import box_of
 from near_monai.coords import Grid
+from near_monai.evidence import Evidence
 from near_monai.repair import VESSEL, wall_area
 
 #: Mean radius of a coronary tree in mm, 2 V / A. Real labels and generated trees have 1.0 to 2.2, an aorta 10.
@@ -27,6 +30,7 @@ def remarks(
     pieces_mm3: NDArray[np.floating],
     beyond: str,
     structure: Structure,
+    evidence: Evidence,
 ) -> list[str]:
     """What is unusual about a label of ``structure``; only of coronary arteries is it known what is usual.
 
@@ -35,31 +39,36 @@ def remarks(
         pieces_mm3: as for :func:`warnings_for`, but there may be none.
         beyond: why the label was left as it was, if it was.
         structure: what it is.
+        evidence: all components of the label, in its volume.
     """
     if not len(pieces_mm3):
         return ["nothing is left of the label"]
-    unusual = warnings_for(label, pieces_mm3) if structure.name == VESSEL.name else []
+    unusual = warnings_for(label, pieces_mm3, is_cut(evidence)) if structure.name == VESSEL.name else []
     return [beyond] * bool(beyond) + unusual
 
 
-def warnings_for(label: Sequence[tuple[NDArray[np.bool_], Grid]], pieces_mm3: NDArray[np.floating]) -> list[str]:
+def is_cut(evidence: Evidence) -> bool:
+    """Whether more than a speck of a label lies at a face of its volume."""
+    boxes = itertools.compress(evidence.found.boxes, ~evidence.loose)
+    return any(0 in box.start or any(map(operator.eq, box.stop, evidence.found.shape)) for box in boxes)
+
+
+def warnings_for(
+    label: Sequence[tuple[NDArray[np.bool_], Grid]], pieces_mm3: NDArray[np.floating], cut: bool
+) -> list[str]:
     """One line for everything unusual about a label; an empty list if nothing is.
 
     Args:
         label: parts of the label, far apart, in one mm frame: masks ``(X, Y, Z)``, at least one voxel set, and their
             grids.
         pieces_mm3: volumes of the components of what became of it; there are some.
+        cut: see :func:`is_cut`.
     """
     boxes = [box_of(mask) for mask, _ in label]
     volume = sum(np.count_nonzero(mask) * grid.voxel_volume for mask, grid in label)
     radius = 2 * volume / sum(wall_area(mask, grid) for mask, grid in label)
     corners = [grid.to_mm(np.array([box.start, box.stop]) - 0.5) for box, (_, grid) in zip(boxes, label, strict=True)]
     extent = float(np.ptp(np.concatenate(corners), axis=0).max())
-    cut = any(
-        a == 0 or b == n
-        for box, (mask, _) in zip(boxes, label, strict=True)
-        for a, b, n in zip(box.start, box.stop, mask.shape, strict=True)
-    )
     change = pieces_mm3.sum() / volume - 1
     largest = pieces_mm3.max() / pieces_mm3.sum()
     rules = (
@@ -70,7 +79,7 @@ def warnings_for(label: Sequence[tuple[NDArray[np.bool_], Grid]], pieces_mm3: ND
             largest > ONE_TREE,
             "a single tree: one of left and right is missing, or they are joined",
         ),
-        (cut, "cut by the border"),
+        (cut, "cut by the border: the label goes on where its volume ends"),
         (abs(change) > VOLUME_CHANGE, f"volume changed by {change:+.0%}: look at it before you use it"),
     )
     return [text for unusual, text in rules if unusual]

@@ -55,7 +55,9 @@ def figures_of(
         "structure": structure.name,
         "scale": structure.scale,
         "left_as_it_was": bool(beyond),
-        "warnings": remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, structure),
+        "warnings": remarks(
+            [(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, structure, evidence
+        ),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from near_monai.cases import Case, find_cases, paired
 from near_monai.colours import segments_of, write_tables
 from near_monai.compose import compose
 from near_monai.distance import signed_distance
-from near_monai.errors import NearError, some
+from near_monai.errors import NearError, printable, some
 from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.layout import FUSE_FILE, PROBABILITY_FOLDER, RUN_FILE
 from near_monai.merging import Claim
@@ -61,6 +62,8 @@ def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quie
     claim_empty(output)
     write_tables(output, anatomy)
     classes = [_refined_classes(folder) for folder in folders]
+    for folder, cases_there in zip(folders, found, strict=True):
+        _name_strays(folder, [cases_there[name] for name in names])
     for name, message in _not_in_all(listed, found, folders).items():
         outcomes.fail(name, message)
         cases.append({"name": name, "status": "failed", "message": message})
@@ -121,6 +124,17 @@ def _first(files: list[LabelMap], refined: list[int | None], index: int) -> int:
     """The file that a class comes from which no folder refined: the first whole map that has it, else the first."""
     whole = [n for n, only in enumerate(refined) if only is None and (files[n].array == index).any()]
     return whole[0] if whole else 0
+
+
+def _name_strays(folder: Path, cases: Iterable[Case]) -> None:
+    """Say which of ``cases`` in the folder of a run the run does not have: their input was renamed, or is gone."""
+    try:
+        known = {row["name"] for row in json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["cases"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if strays := [case.name for case in cases if case.name not in known]:
+        message = f"{folder}: {some(strays)}: results of input that its {RUN_FILE} does not list; they are fused, too"
+        tqdm.write(printable(message), file=sys.stderr)
 
 
 def _refined_classes(folder: Path) -> dict[str, int]:

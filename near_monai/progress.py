@@ -13,6 +13,7 @@ from near_monai.configuration import FREE_KEYS
 from near_monai.contents import fingerprint
 from near_monai.errors import NearError
 from near_monai.records import DONE, Records
+from near_monai.shards import launched_shard
 from near_monai.version import __version__
 from near_monai.weights import CONFIG_NAME
 
@@ -38,7 +39,9 @@ class Progress:
         if self._records is None:
             config = json.loads((self.folder / CONFIG_NAME).read_text(encoding="utf-8"))
             used = {key: value for key, value in config.items() if key not in (*FREE_KEYS, "dataset_dir")}
-            self._records = Records(self.folder, "bundle", [__version__, used, fingerprint(self.weights)])
+            part = launched_shard()
+            name = f"bundle-{part.rank}-of-{part.size}"
+            self._records = Records(self.folder, name, [__version__, used, fingerprint(self.weights)])
         return self._records
 
     def finished(self, items: Sequence[dict[str, Any]]) -> set[str]:

@@ -134,7 +134,7 @@ class Records:
         return sorted(cases, key=lambda case: rows.get(case.name, {"status": DONE})["status"] != DONE)
 
     def merge(self, head: Row, cases: Sequence[Case]) -> Row:
-        """Write ``run.json``: ``head``; the rows of ``cases`` made with these settings; and those made with others.
+        """Write ``run.json``: ``head``; the rows of ``cases`` made with these settings; and what else is there.
 
         Processes that end at the same time wait for each other, so that the last one to write has seen all rows.
         """
@@ -143,11 +143,17 @@ class Records:
             there = [rows[case.name] for case in cases if case.name in rows]
             own = [_short(row) for row in there if row["key"] == self.key]
             others = [{key: row.get(key) for key in OTHERS} for row in there if row["key"] != self.key]
-            run = head | {"of": len(cases), "cases": own, "other_settings": others}
+            left = self._left_over(rows, {case.name for case in cases})
+            run = head | {"of": len(cases), "cases": own, "other_settings": others, "left_over": left}
             if _rows_of(self.folder / RUN_FILE) != own:
                 self._drop_report()
             write_json(self.folder / RUN_FILE, run)
         return run
+
+    def _left_over(self, rows: dict[str, Row], known: set[str]) -> list[str]:
+        """Names of cases that the input does not have (any more), of which the folder holds results."""
+        there = (name for name, row in rows.items() if any((self.folder / file).is_file() for file in row["written"]))
+        return sorted(set(there) - known)
 
     def _holds(self, row: Row, case: Case) -> bool:
         """Whether a row says that a case is done, and everything that it says is so."""

@@ -244,7 +244,7 @@ def refine(
         if part.box:
             out[part.box.slices()] = part.fused
     pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * native.voxel_volume
-    seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row)
+    seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row, near)
     for text in [*doubts_of(network, row), *seen]:
         warnings.warn(text, NearWarning, stacklevel=2)
     return np.expand_dims(out, ones)

@@ -66,7 +66,7 @@ class LabelShapes:
         self.settings = [__version__, label, structure.scale, *astuple(space)]
         self.steps = (
             ReadLabeld("label"),
-            PickLabeld("label", label, structure.name if label == AUTO else None),
+            PickLabeld("label", label, structure.name if label == AUTO or _is_another(label, structure) else None),
             CheckUnitsd("label", structure.scale),
             Shrinkd("label", structure.scale),
             CropToLabeld("label", MARGIN_MM),
@@ -88,6 +88,12 @@ class LabelShapes:
             item = step(item)
         distance = item["label"]
         return CompactField.of(distance.as_tensor(), self.space.truncate, self.space.spacing), distance.affine.numpy()
+
+
+def _is_another(label: int | str, structure: Structure) -> bool:
+    """Whether the heart's table has another structure than this one of its own under a number."""
+    named = HEART.by_index(label) if isinstance(label, int) else None
+    return named not in (None, structure) and structure in HEART.structures
 
 
 class OrganShapes:

@@ -39,9 +39,12 @@ class Launcher(NamedTuple):
 LAUNCHERS = (
     Launcher("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     Launcher("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    Launcher("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
     Launcher("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     Launcher("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
 )
+#: What launchers of PMIx set, who tell the number of processes through a library only.
+RANK_ALONE = "PMIX_RANK"
 
 
 def launched_shard(environment: Mapping[str, str] = os.environ) -> Shard:
@@ -100,6 +103,11 @@ def _launcher(environment: Mapping[str, str]) -> Launcher | None:
             )
         if not missing:
             return launcher
+    if RANK_ALONE in environment:
+        raise UsageError(
+            f"{RANK_ALONE}={environment[RANK_ALONE]} is set in the environment, and its launcher says no number of "
+            "processes; set RANK and WORLD_SIZE, or say with --shard i/n which cases to take (0/1: all)"
+        )
     return None
 
 

@@ -214,7 +214,7 @@ class PickLabeld(MapTransform):
             if self.structure and not alone(array, label) and HEART.name(int(label)) != self.structure:
                 raise NearError(
                     f"{where}: label {label} is {HEART.name(int(label))}, and these weights are for {self.structure} "
-                    "alone; near-monai refine has others"
+                    "alone; near-monai refine has others, and train --config organs makes some"
                 )
             out[key] = _picked(mask_of(array, label), image)
         return out

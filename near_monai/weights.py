@@ -21,6 +21,7 @@ from near_monai.description import Description, check_plain, space_of
 from near_monai.errors import NearError, some
 from near_monai.network import NearNetwork
 from near_monai.resources import bundle_dir
+from near_monai.shards import local_rank
 from near_monai.space import WorkingSpace
 from near_monai.storage import digest
 from near_monai.tensors import (
@@ -48,12 +49,17 @@ EXPECTED = "weights as training writes them (best.safetensors)"
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``"auto"`` is the first CUDA device if there is one, else the CPU; other names are torch's.
+    """``"auto"`` is a CUDA device if there is one, else the CPU; other names are torch's.
+
+    Of several processes that a launcher started on one machine, each takes another device.
 
     Raises:
         NearError: torch does not know the device, or it is not there.
     """
     if name == "auto":
+        count, rank = torch.cuda.device_count(), local_rank()
+        if rank is not None and count > 1:
+            return torch.device("cuda", rank % count)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)

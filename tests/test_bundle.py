@@ -570,6 +570,19 @@ def test_inference_goes_on_where_it_was_stopped(
         assert (output / "a.nii.gz").is_file()
 
 
+def test_processes_of_a_launcher_share_the_cases(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, names in enumerate((["a"], ["a", "b"])):
+        monkeypatch.setenv("RANK", str(rank))
+        run_bundle("inference", "inference", labels, tmp_path / "out")
+        told = capsys.readouterr().out
+        assert f"shard {rank} of 2: 1 of 2 cases (RANK and WORLD_SIZE of the environment)" in told
+        assert f"1 of 1 cases, in {tmp_path / 'out'}" in told
+        assert sorted(path.name[0] for path in (tmp_path / "out").glob("*.nii.gz")) == names
+
+
 def test_batches_hold_cases_of_one_shape(labels: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataloader#batch_size": 2}
     run_bundle("inference", "inference", labels, tmp_path / "two", **options)

@@ -213,7 +213,11 @@ def test_an_empty_label_map_stays_one(folder: Path, tmp_path: Path, capsys: pyte
         assert run("refine", folder / "c.nii.gz", "-o", out, "--report", *words) == 0
         captured = capsys.readouterr()
         assert "c: warning: the label map is empty, and so is the result" in captured.err
-        assert f"1 of 1 cases done, in {out} (bridges: 0, warnings: 1, left as they were: 0)\n" in captured.out
+        assert (
+            f"1 of 1 cases done, in {out} (failed: 0, bridges: 0, with warnings: 1, left as they were: 0)\n"
+            in captured.out
+        )
+        assert f"look at {out / 'report.html'}; {out / 'run.json'} lists it" in captured.out
         empty = read_label(out / "c.nii.gz")
         assert not empty.array.any()
         assert empty.array.shape == ((16,) * 3 if "--resolution" in words else (9, 8, 7))

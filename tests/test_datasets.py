@@ -186,6 +186,17 @@ def test_label_that_cannot_be_used_is_named_and_passed_over(tmp_path: Path, log:
         PointDataset([], SPACE, shapes=shapes)
 
 
+def test_another_structure_is_not_trained_as_a_coronary(tmp_path: Path) -> None:
+    array = np.zeros((24, 24, 24))
+    array[4:20, 4:12, 4:12], array[4:20, 15:20, 15:20] = 6, 9
+    saved(tmp_path / "a.nii.gz", array)
+    with pytest.raises(NearError, match=r"label 6 is aorta, and .* for coronary alone; .* train --config organs"):
+        training_cases(str(tmp_path), LabelShapes(6, SPACE), 0, 0)
+    assert len(training_cases(str(tmp_path), LabelShapes(9, SPACE), 0, 0)) == 1
+    saved(tmp_path / "a.nii.gz", np.where(array == 6, 6, 0))  # what is alone in its map may have any number
+    assert len(training_cases(str(tmp_path), LabelShapes(6, SPACE), 0, 0)) == 1
+
+
 @pytest.mark.parametrize("spacing", [0.5e-2, 50.0])
 @pytest.mark.parametrize(
     "shapes", [LabelShapes(9, SPACE), OrganShapes(9, SPACE), MapShapes(SPACE)], ids=["tree", "organ", "heart"]

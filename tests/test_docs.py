@@ -129,7 +129,8 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
     }  # fmt: skip
     for folder, array in maps.items():
         (desk / folder).mkdir()
-        for name in ("case_1", "case_2"):
+        # hearts are refined to the folder in which the coronary arteries are
+        for name in ("heart_1", "heart_2") if folder == "hearts" else ("case_1", "case_2"):
             image = nib.Nifti1Image(array.astype(np.int16), np.diag([*vessel_grid.spacing, 1.0]))
             nib.save(image, desk / folder / f"{name}.nii.gz")
     for folder in ("labelsTr", "truthTr"):

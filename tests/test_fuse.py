@@ -156,6 +156,19 @@ def test_cases_that_a_folder_lacks_are_named(
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz"}
 
 
+def test_results_that_a_run_does_not_list_are_named(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in folders:
+        (folder / "old.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes())
+        (folder / "run.json").write_text(json.dumps({"cases": [{"name": "a"}]}))
+    assert run("fuse", *folders, "-o", tmp_path / "out", "--quiet") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"{folder}: old: results of input that its run.json does not list; they are fused, too" for folder in folders
+    ]
+
+
 def test_empty_maps_and_bad_files_stop_nobody(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from near_monai import batch, records
-from near_monai.batch import refine_files
+from near_monai.batch import refine_files, summary_of
 from near_monai.cases import Case
 from near_monai.contents import fingerprint
 from near_monai.errors import NearError
@@ -159,6 +159,18 @@ def test_the_order_is_that_of_the_rows(source: Path, tmp_path: Path, fake: Fake)
     ]
     run(source, output, A)
     assert fake.computed == ["a", "c"]
+
+
+def test_results_of_cases_that_the_input_has_no_more_are_named(source: Path, tmp_path: Path, fake: Fake) -> None:
+    output = tmp_path / "out"
+    assert run(source, output)["left_over"] == []
+    first = next(path for path in source.iterdir() if path.name.startswith("a."))
+    first.rename(first.with_name(first.name.replace("a.", "new.", 1)))
+    found = run(source, output)
+    assert found["left_over"] == ["a"] and "new" in [row["name"] for row in found["cases"]]
+    assert "also there, of cases that are not in the input: a\n" in summary_of(found, output)
+    next(output.glob("a.*")).unlink()
+    assert run(source, output)["left_over"] == []
 
 
 def test_a_clock_that_goes_back_changes_nothing(

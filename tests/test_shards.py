@@ -9,6 +9,7 @@ from near_monai import batch
 from near_monai.cli import main
 from near_monai.errors import UsageError
 from near_monai.shards import LAUNCHERS, Shard, given_shard, launched_shard, local_rank
+from near_monai.weights import pick_device
 
 PAIRS = [(launcher.rank, launcher.size) for launcher in LAUNCHERS]
 
@@ -42,6 +43,13 @@ def test_one_variable_alone_is_refused(there: str, missing: str) -> None:
 )
 def test_the_last_launcher_counts(environment: dict[str, str], expected: tuple[int, int]) -> None:
     assert launched_shard(environment)[:2] == expected
+
+
+def test_a_rank_without_a_number_of_processes_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"PMIX_RANK=1 is set .* says no number of processes; .* --shard i/n"):
+        launched_shard({"PMIX_RANK": "1"})
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "PMIX_RANK": "3"}
+    assert launched_shard(slurm)[:2] == (3, 4), "srun --mpi=pmix"
 
 
 @pytest.mark.parametrize("text", ["4/4", "-1/4", "a/b", "3", "1/2/3", "/", "", "1/0"])
@@ -105,11 +113,12 @@ def test_every_process_takes_a_gpu_of_its_own(
     launcher: tuple[str, str, str], local: str, count: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert batch._own_device("auto") == "auto", "nobody says that there are other processes"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert str(pick_device()) == "cuda", "nobody says that there are other processes"
     for name, value in zip(launcher, ("5", "8", local), strict=True):
         monkeypatch.setenv(name, value)
     assert local_rank() == int(local)
-    assert batch._own_device("auto") == expected
-    assert batch._own_device("cpu") == "cpu"
+    assert str(pick_device()) == expected
+    assert str(pick_device("cpu")) == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert batch._own_device("auto") == "auto"
+    assert str(pick_device()) == "cuda"
