@@ -31,6 +31,7 @@ from near_monai.results import clear, folders, written
 from near_monai.shards import Shard, local_rank
 from near_monai.space import WorkingSpace
 from near_monai.storage import sweep
+from near_monai.subject import named
 from near_monai.transforms import ALL
 from near_monai.version import __version__
 from near_monai.weights import identity, load_network, pick_device, shipped
@@ -79,7 +80,10 @@ def refine_files(
     for kept in (_network, _anatomy):
         kept.cache_clear()  # the files may have changed since an earlier run
     anatomy, here = _anatomy(options.table), replace(options, device=str(pick_device(options.device)))
-    _network(options.weights or shipped(VESSEL.weights), here.device)
+    network, _ = _network(options.weights or shipped(VESSEL.weights), here.device)
+    if options.structure is not None:  # what is wrong for every case is said once
+        given = network.description if options.weights else None
+        named(options.structure, anatomy if options.table else None, given)
     head = _head(source, options, here.device)
     own = part.of(cases)
     if part.size > 1:

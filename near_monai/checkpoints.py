@@ -16,6 +16,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from near_monai.datasets import PointDataset
 from near_monai.errors import NearError
-from near_monai.handlers import key_metric
+from near_monai.handlers import PairedScores, key_metric
 from near_monai.network import NearNetwork
 from near_monai.runs import describe_run
 from near_monai.storage import replacing
@@ -36,6 +37,9 @@ from near_monai.tensors import SUFFIX
 from near_monai.weights import find_weights, load_state, write_weights
 
 logger = logging.getLogger("near_monai")
+
+#: Differences of the Dice below this are none.
+SAME_DICE = 5e-4
 
 
 class Checkpoints:
@@ -156,6 +160,34 @@ def start_from(network: nn.Module, weights: str) -> None:
     """Begin training at the weights of a file or of the bundle (fine-tuning), or where they are if there are none."""
     if weights:
         load_state(getattr(network, "module", network), find_weights(weights))
+
+
+def compare_with_start(network: NearNetwork, weights: str, evaluator: Engine, scores: PairedScores) -> None:
+    """Say whether fine-tuned weights are better than those that they began at, on the held-out cases.
+
+    Args:
+        network: the trained network; it stays as it is.
+        weights: where training began; nothing is said if it began at nothing.
+        evaluator: has scored the network on the held-out cases.
+        scores: its handler.
+    """
+    if not weights or not scores.scores:
+        return
+    trained, after, folder = deepcopy(network.state_dict()), scores.mean_dice(), scores.folder
+    description, scores.folder = network.description, None
+    try:
+        start_from(network, weights)
+        evaluator.run()
+        before = scores.mean_dice()
+    finally:
+        network.load_state_dict(trained)
+        network.description, scores.folder = description, folder
+    gain = after - before
+    verdict = "no better" if abs(gain) < SAME_DICE else f"{'better' if gain > 0 else 'worse'} by {abs(gain):.4f}"
+    logger.info(
+        f"held-out cases: mean Dice {after:.4f}, and {before:.4f} with {weights}, where training began: {verdict}. "
+        "These cases are generated; near-monai evaluate says it of your own, if some have a truth"
+    )
 
 
 def resume(handlers: Iterable[object]) -> None:

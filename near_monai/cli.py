@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from near_monai.errors import NearError, UsageError, in_one_line, some
+from near_monai.version import __version__
 
 app = typer.Typer(
     help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
@@ -23,6 +25,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only."
 Table = Annotated[Path | None, typer.Option(help="Anatomy table (YAML); the heart's if not given.")]
 Tracking = Literal["mlflow"]
 LabelOption = Annotated[str, typer.Option(help="Class to work on: a number, fg (everything above 0), or auto.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"near-monai {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -131,13 +148,29 @@ def train(
     context: typer.Context,
     output: Output,
     dataset_dir: Annotated[str, typer.Option(help="Your labels; generated trees alone if not given.")] = "",
-    config: Annotated[list[Path] | None, typer.Option(help="Configuration laid over the bundle's train.json.")] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="Laid over the bundle's train.json: recipe, organs, heart, or a file. May be repeated."),
+    ] = None,
+    initial_weights: Annotated[str | None, typer.Option(help="Weights to start from (fine-tuning).")] = None,
+    label: Annotated[str | None, typer.Option(help="Class to train on: a number, fg or auto (the default).")] = None,
+    table: Annotated[Path | None, typer.Option(help="With --config organs: anatomy table (YAML).")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.002 if not given, less to fine-tune.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Epochs; 10 if not given, which is a trial.")] = None,
     tracking: Annotated[Tracking | None, typer.Option(help="Record the run there, too.")] = None,
 ) -> None:
-    """Make weights for refine --weights. Further options are keys of bundle/configs/train.json: --max_epochs 30."""
+    """Make weights for refine --weights.
+
+    Every key of bundle/configs/train.json is an option, too: --val-interval 5, --train#dataset#window 32.
+    """
+    typer.echo(f"getting ready to train into {output} (Ctrl-C stops; the same command goes on)", err=True)
     from near_monai.training import run_training
 
-    run_training(output, dataset_dir, list(config or []), context.args, tracking)
+    given = {
+        "initial-weights": initial_weights, "label": label, "table": _text(table), "lr": lr, "max-epochs": max_epochs
+    }  # fmt: skip
+    words = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
+    run_training(output, dataset_dir, list(config or []), words + context.args, tracking)
 
 
 @app.command()
@@ -194,12 +227,25 @@ def surface(
     output: Output,
     label: LabelOption = "auto",
     kind: Annotated[Literal["stl", "ply"], typer.Option("--format", help="Binary STL or PLY.")] = "stl",
+    table: Table = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write closed surfaces of label maps, in mm of the world (RAS), with the volume of the label."""
+    """Write closed surfaces of label maps, in mm of the world (RAS), with the volume of the label.
+
+    Of a map of several classes each gets its own, NAME_CLASS.stl, unless --label chooses one.
+    """
     from near_monai.surfaces import write_surfaces
 
-    typer.echo(f"{write_surfaces(source, output, _label(label), kind, quiet)} surfaces written to {output}")
+    count = write_surfaces(source, output, _label(label), kind, quiet, table)
+    typer.echo(f"{count} surfaces written to {output}")
+
+
+@app.command()
+def structures(table: Table = None) -> None:
+    """List the structures that refine knows, and the shipped weights."""
+    from near_monai.listing import structures_and_weights
+
+    typer.echo(structures_and_weights(table))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
@@ -153,11 +154,14 @@ class PairedScores:
     """Scores every case against its truth, the refined mask beside the noisy input, and reports the paired figures.
 
     Args:
-        folder: where ``summary.json`` and ``scores.csv`` go.
+        folder: where ``summary.json`` and ``scores.csv`` go; ``None`` to keep the scores only.
+
+    Attributes:
+        scores: of every case of the last run.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = None if folder is None else Path(folder)
         self.scores: dict[str, CaseScores] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -178,12 +182,16 @@ class PairedScores:
             }
 
     def _report(self, engine: Engine) -> None:
-        if self.scores and idist.get_rank() == 0:
+        if self.scores and self.folder is not None and idist.get_rank() == 0:
             summary = summarise(self.scores)
             write_summary(summary, self.folder)
             logger.info(
                 f"refined (prediction) against noisy input (baseline), see {self.folder}\n{format_table(summary)}"
             )
+
+    def mean_dice(self) -> float:
+        """Mean Dice of the refined masks."""
+        return float(np.mean([case[PREDICTION]["dice"] for case in self.scores.values()]))
 
 
 def key_metric(evaluator: Engine) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from functools import partial
@@ -28,6 +29,8 @@ from near_monai.space import WorkingSpace
 from near_monai.storage import claim_empty, digest, write_json
 from near_monai.version import __version__
 
+logger = logging.getLogger("near_monai")
+
 #: Noisy and true label map and their grid.
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
 
@@ -46,7 +49,7 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path 
 
     state = digest([__version__, *astuple(space)])
     cases = []
-    for number in range(count):
+    for number in tqdm(range(count), "generated trees", delay=2):
         name = f"phantom_{seed}_{number:04d}"
         field, shape, affine = stored(cache, name, state, partial(make, number))
         cases.append(TrainingCase(name, field, Grid.of(shape, (space.spacing,) * 3), affine))
@@ -63,7 +66,9 @@ def training_cases(
     Raises:
         NearError: there are neither, or no label can be used.
     """
-    cases = own_cases(dataset_dir, shapes) + phantom_cases(phantoms, seed, shapes.space, cache)
+    own = own_cases(dataset_dir, shapes)
+    cases = own + phantom_cases(phantoms, seed, shapes.space, cache)
+    logger.info("%d label maps and %d generated trees to train on", len(own), len(cases) - len(own))
     if not cases:
         raise NearError("nothing to train on: give --dataset_dir, or phantoms above 0")
     return cases

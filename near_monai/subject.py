@@ -54,8 +54,7 @@ def _row(
 ) -> Structure:
     table = anatomy or HEART
     if structure is not None:
-        known = weights.structure(structure) if weights is not None and anatomy is None else None
-        return known or table.by_name(structure)
+        return named(structure, anatomy, weights)
     row = None if label == FOREGROUND else table.by_index(int(label))
     several = not alone(array, label)
     if several and anatomy is None:
@@ -69,6 +68,16 @@ def _row(
             f"{where}: label {label} is not in the anatomy table; say what it is with --structure, or give a table"
         )
     return VESSEL
+
+
+def named(structure: str, anatomy: Anatomy | None = None, weights: Description | None = None) -> Structure:
+    """The structure of a name: that of the weights' own, unless a table is given, or the table's.
+
+    Raises:
+        NearError: there is none.
+    """
+    known = weights.structure(structure) if weights is not None and anatomy is None else None
+    return known or (anatomy or HEART).by_name(structure)
 
 
 def as_trained(row: Structure, weights: Description | None) -> Structure:

@@ -12,15 +12,17 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes, mesh_surface_area
 from tqdm import tqdm
 
+from near_monai.anatomy import Anatomy, table_of
 from near_monai.boxes import box_of
 from near_monai.cases import find_cases
 from near_monai.coords import spacing_of
 from near_monai.distance import signed_distance
 from near_monai.errors import NearError, printable
-from near_monai.io import read_label
+from near_monai.io import LabelMap, read_label
 from near_monai.outcomes import Outcomes
 from near_monai.storage import replacing
-from near_monai.transforms import choose_label, mask_of
+from near_monai.transforms import AUTO, choose_label, mask_of
+from near_monai.voxels import values_in
 
 #: Standard deviation, in voxels, of the Gaussian that takes the staircase out of the distance.
 SMOOTH = 0.7
@@ -118,17 +120,26 @@ def write_ply(path: Path, surface: Surface) -> None:
 WRITERS = {"stl": write_stl, "ply": write_ply}
 
 
-def write_surfaces(source: Path, output: Path, label: int | str, kind: str = "stl", quiet: bool = False) -> int:
+def write_surfaces(
+    source: Path,
+    output: Path,
+    label: int | str,
+    kind: str = "stl",
+    quiet: bool = False,
+    table: str | Path | None = None,
+) -> int:
     """Write the surface of every case of ``source`` as ``output``/NAME.``kind``; one bad case does not stop the others.
 
-    An empty map has none: it is named, and nothing is written.
+    Of a map of several classes each has its own surface, NAME_CLASS.``kind``, if none is chosen. An empty map has none:
+    it is named, and nothing is written.
 
     Args:
         source: see :func:`near_monai.cases.find_cases`.
         output: folder to write to.
-        label: class, see :func:`near_monai.transforms.choose_label`.
+        label: class, or ``"fg"`` for everything above 0; ``"auto"`` for all that there are.
         kind: ``"stl"`` or ``"ply"``.
         quiet: no progress bar.
+        table: anatomy table that names the classes; ``None`` for the heart's.
 
     Returns:
         Number of surfaces.
@@ -136,18 +147,30 @@ def write_surfaces(source: Path, output: Path, label: int | str, kind: str = "st
     Raises:
         NearError: there are no cases, or some of them failed.
     """
-    cases, outcomes, count = find_cases(source), Outcomes(), 0
+    cases, outcomes, count, anatomy = find_cases(source), Outcomes(), 0, table_of(table)
     for case in tqdm(cases, desc="surface", unit="case", disable=quiet):
-        path = output / f"{case.name}.{kind}"
         with outcomes.of(case.name):
-            if path.exists():
-                raise NearError(f"{path}: is there already; give a new folder, so that nothing is overwritten")
             file = read_label(case.label)
             if not file.array.any():
                 tqdm.write(printable(f"{case.name}: the label map is empty, and has no surface"), file=sys.stderr)
                 continue
-            mask = mask_of(file.array, choose_label(file.array, label, str(case.label)))
-            WRITERS[kind](path, surface_of(mask, file.affine))
-            count += 1
+            for chosen, ending in _classes(file, label, anatomy).items():
+                path = output / f"{case.name}{ending}.{kind}"
+                if path.exists():
+                    raise NearError(f"{path}: is there already; give a new folder, so that nothing is overwritten")
+                WRITERS[kind](path, surface_of(mask_of(file.array, chosen), file.affine))
+                count += 1
     outcomes.check(len(cases))
     return count
+
+
+def _classes(file: LabelMap, label: int | str, anatomy: Anatomy) -> dict[int | str, str]:
+    """The classes of a map whose surfaces are wanted, and what their files' names end in.
+
+    Classes are named as in the table if it has all of them; else its names may be wrong, and their numbers stand there.
+    """
+    present = [value for value in values_in(file.array) if value]
+    if label != AUTO or len(present) == 1:
+        return {choose_label(file.array, label, str(file.path)): ""}
+    known = all(anatomy.by_index(value) for value in present)
+    return {value: f"_{anatomy.name(value) if known else value}" for value in present}

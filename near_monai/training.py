@@ -31,7 +31,7 @@ def run_training(
         output: folder of the run: configuration, checkpoints, TensorBoard, held-out figures.
         dataset_dir: the user's labels; empty for generated trees alone.
         configs: configurations (JSON, YAML) laid over ``train.json``, in order; a bare name is looked up in the bundle.
-        arguments: overrides ``--key value`` for keys of that configuration, ``#`` between levels.
+        arguments: overrides ``--key value``, see :func:`parse_overrides`; ``#`` between levels.
         tracking: ``"mlflow"`` to record the run there as well: in ``mlruns.db`` and ``mlruns`` of ``output``, or where
             ``--tracking_uri`` says.
 
@@ -82,21 +82,27 @@ def _configuration(folder: Path, name: Path) -> Path:
 def parse_overrides(arguments: Sequence[str], parser: ConfigParser, more: Sequence[str] = ()) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` to a mapping; values are read as YAML, so ``true`` and ``null`` mean it.
 
+    An option is spelled with dashes, the key that it stands for with underscores.
+
     Raises:
         NearError: a key that neither ``parser`` nor ``more`` holds, or a key without a value.
     """
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     found: dict[str, Any] = {}
     for position in range(0, len(words), 2):
-        key = words[position].removeprefix("--")
+        key = words[position].removeprefix("--").replace("-", "_")
         if not words[position].startswith("--") or position + 1 == len(words):
             raise NearError(f"{words[position]!r}: expected pairs --key value")
         if key not in parser and key not in more:
-            raise unknown_key(key, keys_of(parser.get()), "--")
+            raise unknown_key(words[position][2:], [_option(own) for own in keys_of(parser.get())], "--")
         if key in DOORS:
-            raise NearError(f"--{key}: use {DOORS[key]} instead")
+            raise NearError(f"{words[position]}: use {DOORS[key]} instead")
         found[key] = _value(key, words[position + 1])
     return found
+
+
+def _option(key: str) -> str:
+    return key.replace("_", "-")
 
 
 def _value(key: str, text: str) -> Any:
@@ -107,4 +113,4 @@ def _value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise NearError(f"--{key}: {text!r} is neither JSON nor YAML") from error
+        raise NearError(f"--{_option(key)}: {text!r} is neither JSON nor YAML") from error

@@ -184,9 +184,17 @@ def test_killed_before_the_last_validation_still_validates(tmp_path: Path, monke
     assert all(torch.equal(value, best[key]) for key, value in latest["network"].items())
 
 
-def test_fine_tuned_weights_say_on_whose_data(labels: Path, tmp_path: Path) -> None:
-    options = TINY | {"max_epochs": 1, "initial_weights": "model.pt"}
+def test_fine_tuned_weights_say_on_whose_data(labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = TINY | {"max_epochs": 1, "initial_weights": "model.pt", "lr": 0}
     run_training(tmp_path / "run", str(labels), [], arguments(options))
+    told = capsys.readouterr().out
+    assert "2 label maps and 1 generated trees to train on" in told
+    after, before = re.search(
+        r"held-out cases: mean Dice (\S+), and (\S+) with model.pt, where training", told
+    ).groups()
+    summary = json.loads((tmp_path / "run" / "held_out" / "summary.json").read_text())
+    assert float(after) == pytest.approx(summary["metrics"]["dice"]["prediction"]["mean"], abs=1e-4)
+    assert float(before) == pytest.approx(float(after), abs=0.05), "no step was made; the norms follow the data"
     description = describe(tmp_path / "run" / "best.safetensors")
     assert description is not None
     words = "2 label maps of the person who trained and 1 generated shapes; began at weights made from: 192 generated"

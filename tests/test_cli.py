@@ -2,21 +2,24 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 
 import near_monai
 from near_monai.anatomy import CORONARY, by_name
-from near_monai.cli import main
+from near_monai.cli import app, main
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.evidence import Evidence
 from near_monai.io import LabelMap, read_label, read_volume, write_label
 from near_monai.repair import decide
+from near_monai.version import __version__
 from near_monai.weights import shipped
 
 AORTA = by_name("aorta").index
@@ -238,6 +241,36 @@ def test_inputs_and_foreign_files_are_never_overwritten(folder: Path, tmp_path: 
     assert run("refine", folder, "-o", tmp_path / "ours", "--quiet") == 0  # our own files may be made anew
 
 
+def test_version_structures_and_options_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"near-monai {__version__}\n"
+    assert run("structures") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[6].split() == ["6", "aorta", "2", "yes", "organs.safetensors"]
+    assert [line.split()[:2] for line in lines[-3:]] == [
+        ["coronary.safetensors", "coronary"],
+        ["heart.safetensors", "myocardium,"],
+        ["organs.safetensors", "myocardium,"],
+    ]
+    assert run("train", "--help") == 0
+    text = capsys.readouterr().out
+    assert all(f"--{name} <" in text for name in ("initial-weights", "lr", "label", "table", "max-epochs"))
+    for command in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert run(command, "--help") == 0
+        text = capsys.readouterr().out
+        assert "<bool>" not in text and not re.search(r"--\w+_", text), command
+
+
+def test_what_is_wrong_for_every_case_is_said_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("--structure", "aort"), ("--structure", "aort", "--weights", "organs.safetensors")):
+        assert run("refine", folder, "-o", tmp_path / "out", "--label", 6, *words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("near-monai: no structure called 'aort'; expected one of myocardium, left_atrium")
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -257,6 +290,8 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     [
         (("refine", "nowhere", "-o", "y"), "nowhere: no such file or folder"),
         (("train", "-o", "y", "--lerning_rate", "5"), "no such key"),
+        (("train", "-o", "y", "--lerning-rate", "5"), "no such key"),
+        (("train", "-o", "y", "--val-intervals", "5"), "did you mean --val-interval?"),
         (("train", "-o", "y", "--max_epochs"), "expected pairs"),
         (("train", "-o", "y", "--dataset_dir", "x"), "use --dataset-dir instead"),
         (("train", "-o", "y", "--curriculum", "[[1,"), "neither JSON nor YAML"),
@@ -273,8 +308,11 @@ def test_failure_is_one_line_and_exit_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 1
-    line = capsys.readouterr().err.strip()
-    assert text in line and "\n" not in line
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert text in lines[-1]
+    assert lines[:-1] == ["getting ready to train into y (Ctrl-C stops; the same command goes on)"] * (
+        "train" in arguments
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -34,7 +34,7 @@ ROWS = (
     "metrics comparison",
     "evaluation",
     "prepare",
-    "curves handlers runs checkpoints volume training card pack",
+    "curves handlers runs checkpoints volume training card pack listing",
     "cli",
     "__main__",
     "__init__",  # the public names; they load on first use, so nothing below may import the package itself

@@ -93,6 +93,20 @@ def run(*arguments: object) -> int:
     return int(end.value.code or 0)
 
 
+def test_every_class_has_its_surface(tmp_path: Path) -> None:
+    array = np.zeros((30, 20, 20), np.uint8)
+    array[4:12, 4:12, 4:12], array[18:26, 4:12, 4:12] = 6, 9
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "heart.nii.gz")
+    array[1, 1, 1] = 77
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "other.nii.gz")
+    assert run("surface", tmp_path, "-o", tmp_path / "out", "--quiet") == 0
+    names = {"heart_aorta", "heart_coronary", "other_6", "other_9", "other_77"}
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == names, "names of a table that has not all are none"
+    assert run("surface", tmp_path / "heart.nii.gz", "-o", tmp_path / "one", "--label", 6, "--quiet") == 0
+    _, corners = read_stl(tmp_path / "one" / "heart.stl")
+    np.testing.assert_array_equal(corners, read_stl(tmp_path / "out" / "heart_aorta.stl")[1])
+
+
 def test_files_hold_the_surface_and_its_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask, _ = ball(4.0, (0.8, 0.8, 1.0))
     affine = affine_of((0.8, 0.8, 1.0), mirrored=True)
