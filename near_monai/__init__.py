@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from near_monai.encoder import CodeEncoder
     from near_monai.errors import NearError, NearWarning
     from near_monai.field import OccupancyField
+    from near_monai.in_memory import RefinedLabel, refine
     from near_monai.inference import NearInferer
     from near_monai.metrics import score
     from near_monai.network import NearNetwork
-    from near_monai.refinement import refine
     from near_monai.table import CodeTable
     from near_monai.weights import load_network
 
@@ -38,7 +38,8 @@ _HOMES = {
     "coronary_tree": "coronary",
     "load_network": "weights",
     "redraw": "codes",
-    "refine": "refinement",
+    "RefinedLabel": "in_memory",
+    "refine": "in_memory",
     "score": "metrics",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "NearWarning",
     "OccupancyField",
     "PointDataset",
+    "RefinedLabel",
     "__version__",
     "coronary_tree",
     "load_network",

@@ -52,4 +52,4 @@ def _numpy(label: Any) -> NDArray[Any]:
     except (TypeError, ValueError):  # rows of different lengths, an image of nibabel, a sparse tensor
         pass
     kind = f"{type(label).__module__}.{type(label).__qualname__}"
-    raise NearError(f"{WHERE} is a {kind}; expected an array (X, Y, Z); near-monai refine reads files")
+    raise NearError(f"{WHERE} is a {kind}; expected an array (X, Y, Z), an image or a path")

@@ -12,10 +12,10 @@ from near_monai.anatomy import Structure
 from near_monai.components import Components
 from near_monai.evidence import Evidence
 from near_monai.familiarity import remarks
-from near_monai.findings import Finding, find, set_aside
+from near_monai.findings import set_aside
 from near_monai.io import LabelMap
 from near_monai.places import in_world
-from near_monai.refinement import Part, reasons
+from near_monai.refinement import Part, places_of, reasons
 
 
 def figures_of(
@@ -34,7 +34,7 @@ def figures_of(
     beyond, aside_mm3 = reasons(parts), aside.sizes * file.grid.voxel_volume
     after = [Components.of(part.after).sizes * part.refined.grid.voxel_volume for part in parts]
     pieces_mm3 = np.concatenate(after if gone else [*after, aside_mm3])
-    places = _places(structure, parts)
+    places = places_of(structure, parts)
     if gone:
         places += set_aside(aside, file.grid.scaled(1 / structure.scale), structure.scale)
     figures = {
@@ -59,17 +59,6 @@ def figures_of(
             [(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, structure, evidence
         ),
     }
-
-
-def _places(structure: Structure, parts: Sequence[Part]) -> list[Finding]:
-    """Findings of all parts."""
-    return [
-        place
-        for part in parts
-        for place in find(
-            part.refined.label, part.repaired, part.refined.probability, part.refined.grid, structure.scale
-        )
-    ]
 
 
 def _mean(values: Sequence[float], parts: Sequence[Part]) -> float:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from near_monai.anatomy import Anatomy, Structure, table_of
-from near_monai.arrays import label_array
+from near_monai.anatomy import Anatomy, Structure
 from near_monai.boxes import Box, widen
 from near_monai.components import Components
 from near_monai.coords import Grid
 from near_monai.distance import resample_mask, signed_distance
-from near_monai.errors import NearError, NearWarning
+from near_monai.errors import NearError
 from near_monai.evidence import Evidence
-from near_monai.familiarity import remarks
+from near_monai.findings import Finding, find
 from near_monai.fusion import put_back
 from near_monai.inference import CaseCode, decode, occupancy
-from near_monai.io import LabelMap
 from near_monai.network import NearNetwork
 from near_monai.repair import VESSEL, Repaired, noise_of, repair
 from near_monai.space import WorkingSpace
-from near_monai.subject import doubts_of, subject_of
-from near_monai.transforms import AUTO, EMPTY, choose_label, mask_of
-from near_monai.units import check_units
-from near_monai.voxels import Labels
-from near_monai.weights import load_network, shipped
+from near_monai.transforms import mask_of
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 MARGIN_MM = 5.0
@@ -81,7 +72,8 @@ def refine_mask(
         NearError: ``target`` is too coarse for the label, F is not a number somewhere, or it knows several structures.
     """
     if network.field.heads != 1:
-        raise NearError(f"the weights are one function of {network.field.heads} structures: use --all-labels")
+        heads = network.field.heads
+        raise NearError(f"the weights are one function of {heads} structures; near-monai refine --all-labels uses them")
     small = native.scaled(1 / structure.scale)
     evidence = Evidence.of(Components.of(mask), small.spacing)
     asked = occupancy(mask[None], small, network, space, evidence=evidence)
@@ -179,72 +171,12 @@ def refine_parts(
         yield Part.of(result, part, grid, label, anatomy, box)
 
 
-@lru_cache(maxsize=2)
-def _network(weights: str | Path | None, device: str) -> tuple[NearNetwork, WorkingSpace]:
-    return load_network(weights, device)
-
-
-def refine(
-    label: ArrayLike,
-    spacing: ArrayLike,
-    which: int | str = AUTO,
-    weights: str | Path | None = None,
-    device: str = "auto",
-    clean: bool = True,
-    structure: str | None = None,
-    table: str | Path | None = None,
-) -> Labels:
-    """Refine one class of a label map held in memory.
-
-    Args:
-        label: ``(X, Y, Z)`` whole numbers in 0..65535, any axis order; see :func:`near_monai.arrays.label_array`.
-        spacing: ``(3,)`` voxel size in mm along the same axes.
-        which: class to refine; ``"fg"`` for all above 0 as one tree; ``"auto"`` for the only class, else that of
-            ``structure``, or coronary.
-        weights: weights file; ``None`` for the shipped ones of the structure. Kept in memory between calls.
-        device: ``"auto"``, ``"cpu"`` or a CUDA device.
-        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
-        structure: what the class is, by its name in the anatomy table; ``None`` for
-            :func:`near_monai.subject.subject_of`'s rule, which is that of the command.
-        table: anatomy table; ``None`` for the heart's.
-
-    Returns:
-        Of the shape of ``label``, uint8 (uint16 if it holds values above 255): ``label`` with the class refined and
-        everything else untouched.
-
-    Raises:
-        NearError: not a 3-D map of whole numbers in 0..65535, no such class, nothing says what it is, a spacing that
-            cannot be in mm, unusable weights.
-
-    Warns:
-        NearWarning: the label is empty or unusual, or the weights are for something else: what ``near-monai refine``
-            says.
-    """
-    out, ones = label_array(label)
-    steps = tuple(float(s) for s in np.asarray(spacing, np.float64).ravel())
-    if len(steps) != 3 or not all(np.isfinite(s) and s > 0 for s in steps):
-        raise NearError(f"spacing {steps}; expected three voxel sizes in mm, above 0")
-    native = LabelMap.from_array(out, np.diag([*steps, 1.0])).grid
-    if not out.any():
-        warnings.warn(EMPTY, NearWarning, stacklevel=2)
-        return np.expand_dims(out, ones)
-    anatomy = table_of(table)
-    chosen = choose_label(out, which, anatomy=anatomy, structure=structure)
-    given = _network(weights, device)[0].description if weights else None
-    row = subject_of(out, chosen, anatomy if table else None, structure, given)
-    network, space = _network(weights or shipped(row.weights), device)
-    mask = mask_of(out, chosen)
-    near = Evidence.of(Components.of(mask), native.scaled(1 / row.scale).spacing)
-    check_units(near.box, native.spacing, row.scale, "label map")
-    parts = list(refine_parts(out, native, chosen, near, network, space, clean, row, anatomy))
-    beyond = reasons(parts)
-    if clean and not beyond:
-        out[tuple(near.aside([part.box for part in parts if part.box]).voxels.T)] = 0
-    for part in parts:
-        if part.box:
-            out[part.box.slices()] = part.fused
-    pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * native.voxel_volume
-    seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row, near)
-    for text in [*doubts_of(network, row), *seen]:
-        warnings.warn(text, NearWarning, stacklevel=2)
-    return np.expand_dims(out, ones)
+def places_of(structure: Structure, parts: Sequence[Part]) -> list[Finding]:
+    """Findings of all parts."""
+    return [
+        place
+        for part in parts
+        for place in find(
+            part.refined.label, part.repaired, part.refined.probability, part.refined.grid, structure.scale
+        )
+    ]

@@ -27,7 +27,7 @@ from near_monai.voxels import labels_of, values_in
 FOREGROUND = "fg"
 #: The only class there is, else that of the structure in question, which is coronary if nothing else is said.
 AUTO = "auto"
-HOW_TO_CHOOSE = "choose one with --label (in Python which=)"
+HOW_TO_CHOOSE = "choose one with --label"
 #: Every class of the anatomy table.
 ALL = "all"
 #: What every door says of an empty map.

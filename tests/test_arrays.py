@@ -1,6 +1,8 @@
 """Label maps in memory, as people have them: any type, any axes of one, values above 255."""
 
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 
 from near_monai import NearError, NearWarning, refine
 from near_monai.arrays import label_array
+from near_monai.batch import refine_files
+from near_monai.files import Options
+from near_monai.given import label_map
 
 #: 3 x 4 x 5, no two axes alike, and nothing symmetric.
 MAP = (np.arange(60).reshape(3, 4, 5) % 7 % 2).astype(np.uint8)
@@ -96,10 +101,12 @@ def test_values_up_to_16_bit(value: int, kind: str) -> None:
         (MAP.astype(complex), "label: pixel type complex128; expected one number per voxel"),
         (MAP.astype(object), "label: pixel type object"),
         ([[[1], [1, 0]]], r"label is a builtins\.list; expected an array"),
-        ("a.nii.gz", r"label is a builtins\.str; expected an array \(X, Y, Z\); near-monai refine reads files"),
+        ("a.nii.gz", "a.nii.gz: no such file"),
+        (object(), r"label is a builtins\.object; expected an array \(X, Y, Z\), an image or a path"),
         (None, r"label is a builtins\.NoneType"),
-        (nib.Nifti1Image(MAP, np.eye(4)), r"label is a nibabel\.nifti1\.Nifti1Image"),
-        (sitk.GetImageFromArray(MAP), r"label is a SimpleITK\.SimpleITK\.Image"),
+        (nib.Nifti1Image(MAP, np.eye(4)), r"\(0\.5, 0\.4, 0\.6\), but the image says \(1\.0, 1\.0, 1\.0\) mm; leave"),
+        (sitk.GetImageFromArray(MAP), r"but the image says \(1\.0, 1\.0, 1\.0\) mm"),
+        (sitk.GetImageFromArray(MAP[0]), "label is a SimpleITK image of 2 dimensions; expected 3"),
     ],
 )
 def test_everything_else_is_refused_in_one_line(given: Any, said: str) -> None:
@@ -123,6 +130,46 @@ def test_refine_gives_back_what_it_got(vessel: NDArray[np.uint8], stored: Callab
     found, expected = refine(stored(vessel), SPACING), refine(vessel, SPACING)
     assert (expected != vessel).any()
     np.testing.assert_array_equal(found, np.asarray(stored(expected)))
+
+
+@pytest.mark.filterwarnings("ignore::near_monai.NearWarning")
+def test_images_and_files_know_their_spacing(vessel: NDArray[np.uint8], tmp_path: Path) -> None:
+    expected = refine(vessel, SPACING)
+    affine = np.diag([-0.5, 0.4, 0.6, 1.0])
+    affine[:3, 3] = 10, 20, 30
+    image = nib.Nifti1Image(vessel, affine)
+    nib.save(image, tmp_path / "a.nii.gz")
+    itk = sitk.ReadImage(tmp_path / "a.nii.gz")
+    meta = MetaTensor(torch.from_numpy(vessel)[None], torch.from_numpy(affine))
+    given = [image, tmp_path / "a.nii.gz", str(tmp_path / "a.nii.gz"), meta, itk]
+    for label, turned in zip(given, [expected] * 3 + [expected[None], expected.T], strict=True):
+        np.testing.assert_array_equal(refine(label), turned)
+        np.testing.assert_allclose(label_map(label).affine[:3, 3], affine[:3, 3], rtol=1e-5)
+    np.testing.assert_allclose(label_map(itk).affine, affine[:, [2, 1, 0, 3]], rtol=1e-5, atol=1e-5)
+    with pytest.raises(NearError, match="an array without a spacing; give spacing="):
+        refine(vessel)
+    with pytest.raises(NearError, match=r"labels present: 1; choose one with which=$"):
+        refine(image, which=9)
+
+
+def test_details_are_those_of_the_command(vessel: NDArray[np.uint8], tmp_path: Path) -> None:
+    torn = vessel.copy()
+    torn[18:22] = 0
+    torn[5, 24:26, 14:16] = 1
+    nib.save(nib.Nifti1Image(torn, np.diag([-0.5, 0.4, 0.6, 1.0])), tmp_path / "a.nii.gz")
+    with pytest.warns(NearWarning):
+        found = refine(tmp_path / "a.nii.gz", return_details=True)
+    (case,) = refine_files(tmp_path / "a.nii.gz", tmp_path / "out", Options(device="cpu"), quiet=True)["cases"]
+    assert found.bridges and found.bridges == case["bridges"]
+    assert found.findings == case["findings"] and found.warnings == case["warnings"]
+    for folder, mask in (("", found.label), ("bridges", found.bridge_mask)):
+        written = nib.nifti1.load(tmp_path / "out" / folder / "a.nii.gz")
+        np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
+    assert found.bridge_mask.any() and not torn[found.bridge_mask].any()
+
+
+def test_help_shows_an_example() -> None:
+    assert "return_details=True)" in (inspect.getdoc(refine) or "").partition("Example:")[2]
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (1, 4, 5, 6)])

@@ -189,9 +189,7 @@ def test_fine_tuned_weights_say_on_whose_data(labels: Path, tmp_path: Path, caps
     run_training(tmp_path / "run", str(labels), [], arguments(options))
     told = capsys.readouterr().out
     assert "2 label maps and 1 generated trees to train on" in told
-    after, before = re.search(
-        r"held-out cases: mean Dice (\S+), and (\S+) with model.pt, where training", told
-    ).groups()
+    ((after, before),) = re.findall(r"held-out cases: mean Dice (\S+), and (\S+) with model.pt, where training", told)
     summary = json.loads((tmp_path / "run" / "held_out" / "summary.json").read_text())
     assert float(after) == pytest.approx(summary["metrics"]["dice"]["prediction"]["mean"], abs=1e-4)
     assert float(before) == pytest.approx(float(after), abs=0.05), "no step was made; the norms follow the data"

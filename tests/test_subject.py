@@ -84,7 +84,7 @@ def test_the_table_that_is_given_counts(two: NDArray[np.uint8], tmp_path: Path) 
     with pytest.warns(NearWarning, match="not for liver"):
         array = refine(two, SPACING, 6, "organs.safetensors", "cpu", table=table)
     np.testing.assert_array_equal(array, found)
-    with pytest.raises(NearError, match=r"no coronary arteries; choose one with --label \(in Python which=\)"):
+    with pytest.raises(NearError, match=r"no coronary arteries; choose one with which=$"):
         refine(two, SPACING, table=table)
 
 
@@ -114,7 +114,7 @@ def test_a_class_that_a_given_table_does_not_have_is_asked_for(two: NDArray[np.u
     table = tmp_path / "liver.yaml"
     table.write_text(LIVER)
     alone = (two == 6).astype(np.uint8)
-    with pytest.raises(NearError, match="label 1 is not in the anatomy table; say what it is with --structure"):
+    with pytest.raises(NearError, match="label 1 is not in the anatomy table; say what it is with structure="):
         refine(alone, SPACING, table=table)
     with pytest.warns(NearWarning, match="not for liver"):
         refine(alone, SPACING, structure="liver", table=table, weights="organs.safetensors")
@@ -156,7 +156,10 @@ def torso() -> NDArray[np.uint8]:
     return array
 
 
-QUESTION = r"holds classes that the heart's table does not have \(51, 52\).*--label and --structure, or with --table"
+QUESTION = (
+    r"holds classes that the heart's table does not have \(51, 52\)"
+    ".*(--label|which=) and (--|)structure=?, or with (--|)table"
+)
 
 
 @pytest.mark.parametrize("which", ["auto", 9])
