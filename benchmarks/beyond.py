@@ -23,8 +23,8 @@ from tqdm import tqdm
 import near_monai
 from benchmarks.beyond_inputs import KINDS, Mask, far_volume, largest, make
 from benchmarks.repair import mapper
-from near_monai.metrics import Pair, dice
-from near_monai.storage import claim_empty, write_json, write_text
+from near_monai.formats.atomic_writing import claim_empty, write_json, write_text
+from near_monai.metrics.mask_metrics import Pair, dice
 
 Row = dict[str, Any]
 #: No result may lose more Dice than this.

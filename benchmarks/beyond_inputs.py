@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.boxes import voxels_of
-from near_monai.components import Components
-from near_monai.sources import phantom_pair
+from near_monai.datasets.coronary_cases import phantom_pair
+from near_monai.geometry.boxes import voxels_of
+from near_monai.geometry.components import Components
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]

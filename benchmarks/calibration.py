@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.distance import signed_distance
+from near_monai.geometry.distance import signed_distance
 
 #: Bins of equal width in [0, 1].
 BINS = 10

@@ -21,11 +21,11 @@ import nibabel as nib
 import numpy as np
 import torch
 
-import near_monai.batch  # loaded before the forks
-import near_monai.training  # noqa: F401
+import near_monai.refinement.many_files  # loaded before the forks
+import near_monai.training.train_command  # noqa: F401
 from near_monai.cli import main as near_monai_main
-from near_monai.records import RUN_FILE
-from near_monai.storage import PART_PREFIX
+from near_monai.formats.atomic_writing import PART_PREFIX
+from near_monai.runs.run_records import RUN_FILE
 
 COARSE = "[1.5, 1.5, 1.5]"
 #: A training of seconds. The last epoch is validated after it is saved, which is one more moment to be killed at.

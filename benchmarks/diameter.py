@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from near_monai.components import Components
-from near_monai.distance import signed_distance
-from near_monai.skeleton import skeleton
+from near_monai.geometry.components import Components
+from near_monai.geometry.distance import signed_distance
+from near_monai.geometry.skeleton import skeleton
 
 #: Diameters in mm between the bins.
 EDGES_MM = (1.5, 2.5, 3.5)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.commands import CASES, Bench, digest, files_of, labels_of
-from near_monai.storage import PART_PREFIX, claim_empty, write_json, write_text
+from near_monai.formats.atomic_writing import PART_PREFIX, claim_empty, write_json, write_text
 
 Row = dict[str, Any]
 

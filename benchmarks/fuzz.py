@@ -34,17 +34,17 @@ import yaml
 from benchmarks.damage import VALUES, bent, dumped, mutated
 from benchmarks.readings import check_cases, check_itk, check_nifti
 from near_monai.anatomy import HEART, load
-from near_monai.cases import find_cases
-from near_monai.codes import SavedCode, load_code, save_code
-from near_monai.coords import Grid
-from near_monai.description import Description
+from near_monai.data.case_lists import find_cases
 from near_monai.errors import NearError
-from near_monai.inference import CaseCode
-from near_monai.io import LabelMap, write_label
-from near_monai.records import RECORD_FOLDER, Records
-from near_monai.space import WorkingSpace
-from near_monai.tensors import read_tensors, write_tensors
-from near_monai.weights import load_network, read_state
+from near_monai.formats.label_maps import LabelMap, write_label
+from near_monai.formats.tensor_files import read_tensors, write_tensors
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.inferers.near_inferer import CaseCode
+from near_monai.inferers.saved_codes import SavedCode, load_code, save_code
+from near_monai.networks.model_description import Description
+from near_monai.networks.weight_files import load_network, read_state
+from near_monai.runs.run_records import RECORD_FOLDER, Records
 
 LIMIT_S, LIMIT_BYTES = 3, 6 << 30
 SHAPE = (6, 5, 4)

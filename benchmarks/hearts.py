@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from near_monai.anatomy import HEART
-from near_monai.coords import Grid
-from near_monai.heart_sources import heart_pair, noisy_map
-from near_monai.io import read_label
-from near_monai.merging import slits
-from near_monai.metrics import METRICS, Pair
-from near_monai.resources import bundle_dir
-from near_monai.rules import violations
-from near_monai.storage import claim_empty, write_json, write_text
-from near_monai.weights import load_network
-from near_monai.whole import refine_all
+from near_monai.datasets.heart_cases import heart_pair, noisy_map
+from near_monai.formats.atomic_writing import claim_empty, write_json, write_text
+from near_monai.formats.label_maps import read_label
+from near_monai.fusion.anatomy_rules import violations
+from near_monai.fusion.overlaps import slits
+from near_monai.geometry.coordinates import Grid
+from near_monai.metrics.mask_metrics import METRICS, Pair
+from near_monai.networks.weight_files import load_network
+from near_monai.refinement.all_structures import refine_all
+from near_monai.shipped_files import bundle_dir
 
 MEASURES = ("dice", "surface_dice_1mm", "betti0_error", "volume_ratio")
 METHODS: dict[str, str | None] = {

@@ -17,13 +17,13 @@ from benchmarks.diameter import diameter_bins, dice_by_diameter
 from benchmarks.methods import GAUSSIANS, LEAVE_ONE_OUT, METHODS, NOISY, ORACLE
 from benchmarks.sets import Case, Mask, Masks
 from benchmarks.unet import LogitGrid
-from near_monai.coords import Grid
-from near_monai.inference import occupancy
-from near_monai.metrics import Pair, dice, score
-from near_monai.network import NearNetwork
-from near_monai.repair import repair
-from near_monai.space import WorkingSpace
-from near_monai.weights import load_network
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.inferers.near_inferer import occupancy
+from near_monai.metrics.mask_metrics import Pair, dice, score
+from near_monai.networks.network import NearNetwork
+from near_monai.networks.weight_files import load_network
+from near_monai.repair.mask_repair import repair
 
 #: The row of the shipped weights.
 OURS = "near_monai"

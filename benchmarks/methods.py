@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.cleaning import drop_specks
-from near_monai.coords import Grid
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.specks import drop_specks
 
 Mask = NDArray[np.bool_]
 Method = Callable[[Mask, Grid], Mask]

@@ -28,22 +28,22 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 
 from benchmarks.unet import Denoiser
-from near_monai.batch import refine_files
-from near_monai.boxes import crop_box
-from near_monai.coords import Grid
-from near_monai.datasets import PointDataset
-from near_monai.distance import signed_distance
-from near_monai.files import Options
-from near_monai.findings import find
-from near_monai.inference import decode, encode, table_code
-from near_monai.io import read_label, write_label
-from near_monai.refinement import MARGIN_MM
-from near_monai.repair import repair
-from near_monai.resources import bundle_dir
-from near_monai.sources import phantom_cases
-from near_monai.storage import claim_empty, write_json, write_text
-from near_monai.transforms import choose_label, mask_of
-from near_monai.weights import load_network
+from near_monai.data.class_selection import choose_label, mask_of
+from near_monai.datasets.coronary_cases import phantom_cases
+from near_monai.datasets.point_dataset import PointDataset
+from near_monai.formats.atomic_writing import claim_empty, write_json, write_text
+from near_monai.formats.label_maps import read_label, write_label
+from near_monai.geometry.boxes import crop_box
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.distance import signed_distance
+from near_monai.inferers.near_inferer import decode, encode, table_code
+from near_monai.networks.weight_files import load_network
+from near_monai.refinement.many_files import refine_files
+from near_monai.refinement.one_file import Options
+from near_monai.refinement.one_structure import MARGIN_MM
+from near_monai.repair.findings_to_check import find
+from near_monai.repair.mask_repair import repair
+from near_monai.shipped_files import bundle_dir
 
 #: Windows of the U-Net on the whole map, as MONAI's tutorials set them.
 ROI, OVERLAP = 96, 0.25

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 
 from near_monai import refine
-from near_monai.sources import phantom_pair
+from near_monai.datasets.coronary_cases import phantom_pair
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.diameter import NAMES
 from benchmarks.measure import OURS
 from benchmarks.methods import LEAVE_ONE_OUT, NOISY
-from near_monai.coords import Grid
+from near_monai.geometry.coordinates import Grid
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from near_monai.cases import find_cases
-from near_monai.io import read_label
+from near_monai.data.case_lists import find_cases
+from near_monai.formats.label_maps import read_label
 
 #: numpy's names of the types of NIfTI.
 TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 256: "i1", 512: "<u2", 768: "<u4", 1024: "<i8", 1280: "<u8"}

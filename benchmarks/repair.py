@@ -28,10 +28,10 @@ from benchmarks.methods import LEAVE_ONE_OUT, METHODS, ORACLE, best_setting, lea
 from benchmarks.report import SetResult, write_report
 from benchmarks.sets import CaseSet, corrupted_sets, folder_set, phantom_sets
 from near_monai.anatomy import CORONARY
-from near_monai.corruption import NOISE_LEVELS
+from near_monai.corruption.corrupt_label import NOISE_LEVELS
 from near_monai.errors import NearError
-from near_monai.storage import claim_empty
-from near_monai.table import CodeTable
+from near_monai.formats.atomic_writing import claim_empty
+from near_monai.networks.code_table import CodeTable
 
 #: ``map`` over cases, in this process or in several.
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]

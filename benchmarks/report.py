@@ -19,9 +19,9 @@ from benchmarks.diameter import NAMES
 from benchmarks.measure import Measured
 from benchmarks.methods import LEAVE_ONE_OUT, NOISY
 from benchmarks.sets import CaseSet
-from near_monai.evaluation import BASELINE, PREDICTION, interval95, summarise
-from near_monai.metrics import METRICS
-from near_monai.storage import write_json, write_text
+from near_monai.formats.atomic_writing import write_json, write_text
+from near_monai.metrics.mask_metrics import METRICS
+from near_monai.metrics.score_tables import BASELINE, PREDICTION, interval95, summarise
 
 #: Columns of the Markdown table.
 COLUMNS = {

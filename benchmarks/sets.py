@@ -14,15 +14,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.boxes import crop_box
-from near_monai.cases import match_cases
-from near_monai.coords import Grid
-from near_monai.corruption import CorruptLabel
-from near_monai.distance import signed_distance
+from near_monai.corruption.corrupt_label import CorruptLabel
+from near_monai.data.case_lists import match_cases
+from near_monai.data.class_selection import choose_label, mask_of
+from near_monai.datasets.coronary_cases import parse_level, phantom_pair
 from near_monai.errors import NearError
-from near_monai.io import read_label
-from near_monai.sources import parse_level, phantom_pair
-from near_monai.transforms import choose_label, mask_of
+from near_monai.formats.label_maps import read_label
+from near_monai.geometry.boxes import crop_box
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.distance import signed_distance
 
 Mask = NDArray[np.bool_]
 

@@ -14,17 +14,18 @@ from monai.networks.nets import UNet
 from torch import nn
 from torch.nn import functional
 
-from near_monai.blueprints import register
-from near_monai.coords import sample, sample_axes
-from near_monai.encoder import LabelEncoder
-from near_monai.field import Code
+from near_monai.geometry.coordinates import sample, sample_axes
+from near_monai.networks.definitions import register
+from near_monai.networks.encoder import LabelEncoder
+from near_monai.networks.field import Code
 
 #: Logit of certain background.
 EMPTY = -10.0
 
 
 class Denoiser(LabelEncoder):
-    """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in near_monai.layers.
+    """``(B, 1, D, H, W)`` image of a label to one logit per voxel; borders are repeated as in
+    near_monai.networks.convolution.
 
     Whole cases are seen through sliding windows of the size of the training windows, half overlapping, as MONAI's
     U-Nets usually are. In one piece the results were worse: the deepest level sees a whole training window. Where no
@@ -54,7 +55,7 @@ class Denoiser(LabelEncoder):
 
 
 class LogitGrid(nn.Module):
-    """Stands in for :class:`near_monai.field.OccupancyField`: trilinear lookup in the logits."""
+    """Stands in for :class:`near_monai.OccupancyField`: trilinear lookup in the logits."""
 
     heads = 1
 

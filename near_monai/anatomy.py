@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.errors import NearError
-from near_monai.voxels import LARGEST
+
+#: Label maps hold at most 16 bits per voxel.
+LARGEST = 65535
 
 
 class Trust(NamedTuple):
-    """How far F is trusted against a label, by the label's estimated noise (see :func:`near_monai.repair.noise_of`).
+    """How far F is trusted against a label, by the label's estimated noise.
+
+    See :func:`near_monai.repair.mask_repair.noise_of`.
 
     Attributes:
         clean_mm: a label with no more noise than this is clean ...

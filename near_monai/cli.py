@@ -64,9 +64,9 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
-    from near_monai.batch import refine_files, summary_of
-    from near_monai.files import Options
-    from near_monai.shards import given_shard, launched_shard
+    from near_monai.data.shards import given_shard, launched_shard
+    from near_monai.refinement.many_files import refine_files, summary_of
+    from near_monai.refinement.one_file import Options
 
     part = given_shard(shard) if shard else launched_shard()
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
@@ -106,7 +106,7 @@ def apply(
     accept: Annotated[list[str] | None, typer.Option(metavar="ID", help="An edit that was rejected before.")] = None,
 ) -> None:
     """Take single edits back: writes all cases of a run to RUN/reviewed, without the rejected edits."""
-    from near_monai.review import REVIEW_FOLDER, apply_review
+    from near_monai.review.reviewed_run import REVIEW_FOLDER, apply_review
 
     rejected = apply_review(run, reject or (), accept or ())
     count = sum(len(edits) for edits in rejected.values())
@@ -121,7 +121,7 @@ def fuse(
     quiet: Quiet = False,
 ) -> None:
     """Fuse refined classes to one map per case: overlaps, slits and the rules of the anatomy table."""
-    from near_monai.fuse import fuse_folders
+    from near_monai.refinement.folder_fusion import fuse_folders
 
     fuse_folders(refined, output, table, quiet)
 
@@ -137,7 +137,7 @@ def redraw(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
 ) -> None:
     """Draw masks anew from saved codes and F, at any resolution."""
-    from near_monai.redrawing import redraw_files
+    from near_monai.refinement.redrawing import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
     typer.echo(f"{redraw_files(codes, output, weights, cube, device)} masks written to {output}")
@@ -164,7 +164,7 @@ def train(
     Every key of bundle/configs/train.json is an option, too: --val-interval 5, --train#dataset#window 32.
     """
     typer.echo(f"getting ready to train into {output} (Ctrl-C stops; the same command goes on)", err=True)
-    from near_monai.training import run_training
+    from near_monai.training.train_command import run_training
 
     given = {
         "initial-weights": initial_weights, "label": label, "table": _text(table), "lr": lr, "max-epochs": max_epochs
@@ -183,7 +183,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score label maps against the truth: summary.json, scores.csv and a table."""
-    from near_monai.evaluation import evaluate_folders, format_table
+    from near_monai.metrics.score_tables import evaluate_folders, format_table
 
     summary = evaluate_folders(predictions, truth, output, baseline, _label(label), quiet)
     typer.echo(format_table(summary))
@@ -201,8 +201,8 @@ def phantom(
     quiet: Quiet = False,
 ) -> None:
     """Make a data set of generated coronary trees or hearts: labelsTr (noisy), truthTr, dataset.json."""
-    from near_monai.heart_sources import write_hearts
-    from near_monai.sources import parse_level, write_phantoms
+    from near_monai.datasets.coronary_cases import parse_level, write_phantoms
+    from near_monai.datasets.heart_cases import write_hearts
 
     (write_hearts if hearts else write_phantoms)(output, number, seed, parse_level(noise), quiet)
 
@@ -216,7 +216,7 @@ def prepare(
     resolution: Annotated[int, typer.Option(help="Voxels per side of the cube.")] = 256,
 ) -> None:
     """Crop CT and label to the label plus a margin and resize both to a cube."""
-    from near_monai.prepare import prepare as prepare_folders
+    from near_monai.data.cubes import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
 
@@ -234,7 +234,7 @@ def surface(
 
     Of a map of several classes each gets its own, NAME_CLASS.stl, unless --label chooses one.
     """
-    from near_monai.surfaces import write_surfaces
+    from near_monai.exports.surface_meshes import write_surfaces
 
     count = write_surfaces(source, output, _label(label), kind, quiet, table)
     typer.echo(f"{count} surfaces written to {output}")
@@ -243,7 +243,7 @@ def surface(
 @app.command()
 def structures(table: Table = None) -> None:
     """List the structures that refine knows, and the shipped weights."""
-    from near_monai.listing import structures_and_weights
+    from near_monai.networks.catalogue import structures_and_weights
 
     typer.echo(structures_and_weights(table))
 
@@ -257,7 +257,7 @@ def dataset(
     output: Output,
 ) -> None:
     """Write a data set anew with its refined labels; what else it holds (images) is linked, not copied."""
-    from near_monai.exchange import exchange_labels
+    from near_monai.exports.relabelled_dataset import exchange_labels
 
     typer.echo(f"{exchange_labels(refined, source, output)} labels written to {output}")
 
@@ -274,14 +274,14 @@ def pack(
 
     The configurations of a bundle, and its source, are programs: run only those of people whom you trust.
     """
-    from near_monai.pack import Provenance
-    from near_monai.pack import pack as write_pack
+    from near_monai.exports.packed_bundle import Provenance
+    from near_monai.exports.packed_bundle import pack as write_pack
 
     write_pack(output, weights, Provenance(data, authors, version_name))
 
 
 def _report(run: Path, quiet: bool) -> None:
-    from near_monai.report import write_report
+    from near_monai.review.html_report import write_report
 
     page = write_report(run, quiet)
     if not quiet:

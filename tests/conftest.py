@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from near_monai.coords import Grid
+from near_monai.geometry.coordinates import Grid
 
 DATA = Path(os.environ.get("NEAR_MONAI_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

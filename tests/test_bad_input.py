@@ -19,9 +19,9 @@ import pytest
 from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY
-from near_monai.cases import case_name
 from near_monai.cli import main
-from near_monai.io import read_label
+from near_monai.data.case_lists import case_name
+from near_monai.formats.label_maps import read_label
 
 SHAPE = (36, 18, 18)
 AFFINE = np.diag([0.5, 0.5, 0.5, 1.0])

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 import near_monai
 from near_monai.anatomy import CORONARY, by_name
 from near_monai.cli import app, main
-from near_monai.components import Components
-from near_monai.coords import Grid
-from near_monai.evidence import Evidence
-from near_monai.io import LabelMap, read_label, read_volume, write_label
-from near_monai.repair import decide
+from near_monai.formats.label_maps import LabelMap, read_label, read_volume, write_label
+from near_monai.geometry.components import Components
+from near_monai.geometry.coordinates import Grid
+from near_monai.inferers.evidence import Evidence
+from near_monai.networks.weight_files import shipped
+from near_monai.repair.mask_repair import decide
 from near_monai.version import __version__
-from near_monai.weights import shipped
 
 AORTA = by_name("aorta").index
 
@@ -329,9 +329,9 @@ def test_damaged_and_foreign_weights_are_refused(
     ("part", "value", "text"),
     [
         ("source", {"_target_": "os.system", "command": "touch ran"}, "no description may"),
-        ("source", {"_target_": "near_monai.storage.shutil.rmtree", "path": "."}, "no description may"),
-        ("source", {"_target_": "near_monai.weights.load_network"}, "no description may"),
-        ("field", {"_target_": "near_monai.field.OccupancyField", "hidden": "$open('ran', 'w')"}, "expression"),
+        ("source", {"_target_": "near_monai.formats.atomic_writing.shutil.rmtree", "path": "."}, "no description may"),
+        ("source", {"_target_": "near_monai.load_network"}, "no description may"),
+        ("field", {"_target_": "near_monai.OccupancyField", "hidden": "$open('ran', 'w')"}, "expression"),
         ("field", "@network_def#source", "expression"),
     ],
 )
@@ -425,7 +425,7 @@ def test_all_labels_and_one_label_contradict(chambers: Path, tmp_path: Path) -> 
 
 def test_hearts_as_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (np.full((4, 4, 4), 2, np.uint8), np.full((4, 4, 4), 3, np.uint8), Grid((4, 4, 4), (1.0, 1.0, 1.0)))
-    monkeypatch.setattr("near_monai.heart_sources.heart_pair", lambda *_: pair)
+    monkeypatch.setattr("near_monai.datasets.heart_cases.heart_pair", lambda *_: pair)
     assert run("phantom", tmp_path / "hearts", "-n", 1, "--hearts", "--quiet") == 0
     description = json.loads((tmp_path / "hearts" / "dataset.json").read_text())
     assert description["labels"]["coronary"] == CORONARY

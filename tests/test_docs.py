@@ -18,9 +18,9 @@ from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
 from near_monai.cli import app
-from near_monai.coords import Grid
-from near_monai.review import finished_cases, read_run
-from near_monai.training import parse_overrides
+from near_monai.geometry.coordinates import Grid
+from near_monai.review.reviewed_run import finished_cases, read_run
+from near_monai.training.train_command import parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "bundle/docs/README.md", "bundle/docs/how_to.md"]

@@ -1,0 +1,237 @@
+"""The user's label maps as training shapes: signed distances on the working grid, kept in a cache."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from near_monai.anatomy import HEART, Anatomy, Structure, by_name, table_of
+from near_monai.data.case_lists import case_name
+from near_monai.data.class_selection import AUTO
+from near_monai.data.fingerprints import fingerprint
+from near_monai.datasets.compact_distances import CompactField, stored
+from near_monai.datasets.point_dataset import Channel, Item, TrainingCase
+from near_monai.errors import NearError, some
+from near_monai.geometry.boxes import box_of, crop_box
+from near_monai.geometry.coordinates import Grid, sample_axes
+from near_monai.geometry.distance import signed_distance
+from near_monai.geometry.units import check_units
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.transforms.preprocessing import (
+    CheckUnitsd,
+    CropToLabeld,
+    PickLabeld,
+    ReadLabeld,
+    Shrinkd,
+    SignedDistanced,
+    WorkingGridd,
+)
+from near_monai.version import __version__
+
+#: mm of background kept around a shape.
+MARGIN_MM = 8.0
+#: A field and the world affine of its grid.
+Made = tuple[CompactField, NDArray[np.floating]]
+
+logger = logging.getLogger("near_monai")
+
+
+class LabelShapes:
+    """Makes training cases of one class of label maps.
+
+    Args:
+        label: class, see :func:`near_monai.data.class_selection.choose_label`.
+        space: the working space.
+        structure: what the class is; the shapes are made as many times smaller as its scale says.
+        cache: folder in which their distances are kept, so that memory does not grow with their number and the next run
+            starts at once; ``None`` to keep them in memory.
+    """
+
+    def __init__(
+        self,
+        label: int | str,
+        space: WorkingSpace,
+        structure: Structure = by_name("coronary"),  # noqa: B008  # a row of a table, never changed
+        cache: str | Path | None = None,
+    ) -> None:
+        self.space = space
+        self.structure = structure
+        self.cache = cache
+        self.settings = [__version__, label, structure.scale, *astuple(space)]
+        self.steps = (
+            ReadLabeld("label"),
+            PickLabeld("label", label, structure.name if label == AUTO or _is_another(label, structure) else None),
+            CheckUnitsd("label", structure.scale),
+            Shrinkd("label", structure.scale),
+            CropToLabeld("label", MARGIN_MM),
+            SignedDistanced("label", space.truncate),
+            WorkingGridd("label", space.spacing),
+        )
+
+    def __call__(self, items: Iterable[Item]) -> list[TrainingCase]:
+        """See :func:`usable_cases`."""
+        return usable_cases(items, self._case)
+
+    def _case(self, item: Item) -> TrainingCase:
+        field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
+        channels = (Channel(self.structure.tubular),)
+        return TrainingCase(name_of(item), field, grid, affine, channels, structures=(self.structure,), own=True)
+
+    def _make(self, item: Item) -> Made:
+        for step in self.steps:  # MONAI's Compose would hide the one line that says what is wrong
+            item = step(item)
+        distance = item["label"]
+        return CompactField.of(distance.as_tensor(), self.space.truncate, self.space.spacing), distance.affine.numpy()
+
+
+def _is_another(label: int | str, structure: Structure) -> bool:
+    """Whether the heart's table has another structure than this one of its own under a number."""
+    named = HEART.by_index(label) if isinstance(label, int) else None
+    return named not in (None, structure) and structure in HEART.structures
+
+
+class OrganShapes:
+    """:class:`LabelShapes` of a class of the anatomy table, in the scale that the table gives it.
+
+    Args:
+        label: class of the table.
+        space: the working space.
+        cache: as for :class:`LabelShapes`.
+        table: file of the anatomy table of the maps; empty for the heart's.
+    """
+
+    def __init__(self, label: int | str, space: WorkingSpace, cache: str | Path | None = None, table: str = "") -> None:
+        self.label = label
+        self.space = space
+        self.cache = cache
+        self.table = table
+
+    def __call__(self, items: Iterable[Item]) -> list[TrainingCase]:
+        """See :func:`usable_cases`.
+
+        Raises:
+            NearError: the table does not have the class, too.
+        """
+        anatomy = table_of(self.table)
+        structure = anatomy.by_index(self.label) if isinstance(self.label, int) else None
+        if structure is None:
+            known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
+            raise NearError(f"label {self.label!r}: say with --label which class to train on; the table has {known}")
+        return LabelShapes(self.label, self.space, structure, self.cache)(items)
+
+
+class MapShapes:
+    """Makes training cases of fused label maps, with one channel per structure.
+
+    Args:
+        space: the working space.
+        anatomy: the table.
+        cache: as for :class:`LabelShapes`.
+    """
+
+    def __init__(self, space: WorkingSpace, anatomy: Anatomy = HEART, cache: str | Path | None = None) -> None:
+        self.space = space
+        self.anatomy = anatomy
+        self.cache = cache
+        self.settings = [__version__, [s.index for s in anatomy.structures], *astuple(space)]
+
+    def __call__(self, items: Iterable[Item]) -> list[TrainingCase]:
+        """See :func:`usable_cases`."""
+        return usable_cases(items, self._case)
+
+    def _case(self, item: Item) -> TrainingCase:
+        field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
+        return heart_case(name_of(item), field, grid, affine, self.anatomy, own=True)
+
+    def _make(self, item: Item) -> Made:
+        image = ReadLabeld("label")(item)["label"]
+        whole = image[0].numpy()
+        known = self.anatomy.knows(whole)
+        if not known.any():
+            raise NearError(f"{name_of(item)}: no class of the anatomy table is in it; expected a fused label map")
+        file_grid = Grid.under(image.affine, whole.shape)
+        scale = max(s.scale for s in self.anatomy.structures if (whole == s.index).any())
+        check_units(box_of(known), file_grid.spacing, scale, name_of(item))
+        box = crop_box(known, file_grid.spacing, MARGIN_MM)
+        array, native = whole[box.slices()], box.grid(file_grid)
+        fields = [
+            signed_distance(array == s.index, native.spacing, self.space.truncate) for s in self.anatomy.structures
+        ]
+        grid = native.isotropic(self.space.spacing)
+        distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0]
+        compact = CompactField.of(distance, self.space.truncate, self.space.spacing)
+        return compact, grid.affine_from(image.affine.numpy(), file_grid)
+
+
+def usable_cases(items: Iterable[Item], make: Callable[[Item], TrainingCase]) -> list[TrainingCase]:
+    """The training cases of ``items``. One that cannot be used is named in the log and passed over.
+
+    Raises:
+        NearError: none can be used.
+    """
+    cases, refused, last = [], [], None
+    for item in items:
+        try:
+            cases.append(make(item))
+        except NearError as error:
+            logger.warning("not trained on: %s", error)
+            refused.append(name_of(item))
+            last = error
+    if last is not None and not cases:
+        raise last if len(refused) == 1 else NearError(f"no label map can be used to train on: {some(refused)}")
+    if refused:
+        logger.warning(
+            "%d of %d label maps are not trained on: %s", len(refused), len(refused) + len(cases), some(refused)
+        )
+    return cases
+
+
+def name_of(item: Item) -> str:
+    """Name of the case that an item stands for."""
+    return str(item["name"]) if "name" in item else case_name(item["label"])
+
+
+def heart_case(
+    name: str,
+    field: CompactField | Path,
+    grid: Grid,
+    affine: NDArray[np.floating],
+    anatomy: Anatomy,
+    own: bool = False,
+) -> TrainingCase:
+    """A case with one channel per structure of ``anatomy``."""
+    order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
+    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
+    world = np.asarray(affine, np.float64)
+    return TrainingCase(name, field, grid, world, channels, tuple(order), anatomy.structures, own)
+
+
+def _kept(
+    item: Item, cache: str | Path | None, settings: object, space: WorkingSpace, make: Callable[[Item], Made]
+) -> tuple[CompactField | Path, Grid, NDArray[np.float64]]:
+    """Field, grid and affine of an item, from the cache if it has a file.
+
+    Raises:
+        NearError: it has no surface to learn from, or whatever ``make`` raises.
+    """
+
+    def checked() -> Made:
+        field, affine = make(item)
+        if not len(field.surface):
+            raise NearError(
+                f"{name_of(item)}: no surface on a grid of {space.spacing:g} mm; expected a class that neither fills "
+                "its volume nor is thinner than a voxel of that size"
+            )
+        return field, affine
+
+    label = item["label"]
+    in_file = isinstance(label, str | Path)
+    state = fingerprint(Path(label), settings) if in_file else ""
+    field, shape, affine = stored(cache if in_file else None, name_of(item), state, checked)
+    return field, Grid.of(shape, (space.spacing,) * 3), affine

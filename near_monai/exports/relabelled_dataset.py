@@ -1,0 +1,172 @@
+"""A data set with refined labels in the layout that it had (MSD, nnU-Net), to take the place of the old one."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from near_monai.data.case_lists import DESCRIPTION, Case, find_cases
+from near_monai.data.failed_cases import Outcomes
+from near_monai.data.fingerprints import voxel_file
+from near_monai.data.folder_walk import LABEL_FOLDER
+from near_monai.errors import NearError, printable, some
+from near_monai.formats.atomic_writing import claim_empty, replacing, write_json
+from near_monai.formats.label_maps import read_label, suffix_of
+from near_monai.formats.voxel_values import values_in
+from near_monai.version import __version__
+
+IMAGE_FOLDER = "imagesTr"
+
+
+def exchange_labels(refined: Path, source: Path, output: Path) -> int:
+    """Write the data set ``source`` anew with the labels of ``refined``.
+
+    Labels are copied to where ``source`` has them, ``dataset.json`` keeps all that it says, with a note in its
+    description, and everything else (images are gigabytes) is linked, or copied where there are no links. A case
+    without a usable refined label is left out, with its images; images that ``source`` lists and lacks are named.
+
+    Args:
+        refined: folder of refined label maps, for the cases of ``source`` and of the same file names.
+        source: folder with a ``dataset.json``.
+        output: new folder.
+
+    Returns:
+        Number of cases.
+
+    Raises:
+        NearError: there is no ``dataset.json``, ``output`` is not new or lies in ``source``, or a refined label is
+            missing, damaged, on another grid than the old one or of other classes (the others are written then).
+    """
+    source = Path(os.path.normpath(source))  # as the paths of its cases are
+    description = source / DESCRIPTION
+    if not description.is_file():
+        raise NearError(f"{source}: holds no {DESCRIPTION}; expected an MSD or nnU-Net data set")
+    cases = find_cases(source)
+    if output.resolve().is_relative_to(source.resolve()):
+        raise NearError(f"{output}: lies in {source}, which it is to replace; give a folder beside it")
+    claim_empty(output)
+    content, outcomes = json.loads(description.read_text(encoding="utf-8-sig")), Outcomes()
+    for case in cases:
+        with outcomes.of(case.name):
+            new = _checked(refined / case.file, case.label, _classes(content))
+            _copy_label(new, output / case.label.relative_to(source))
+            for image in sorted(_images_of(case, source, content)):
+                if not image.is_file():
+                    tqdm.write(printable(f"{case.name}: warning: its image {image} is not there"), file=sys.stderr)
+    failed = [case for case in cases if case.name in outcomes.failed]
+    if len(failed) < len(cases):
+        images = {image for case in failed for image in _images_of(case, source, content)}
+        _link_rest(source, output, {description, *images, *(path for case in cases for path in _files(case.label))})
+        write_json(output / DESCRIPTION, _described(content, source, failed, len(cases)))
+    outcomes.check(len(cases))
+    return len(cases)
+
+
+def _checked(refined: Path, old: Path, classes: set[int]) -> Path:
+    """A refined label that may take the place of the ``old`` one.
+
+    Raises:
+        NearError: it is not there or damaged, not on the grid of the old one, or holds what is none of ``classes`` nor
+            a class of the old one.
+    """
+    if not refined.is_file():
+        raise NearError(f"{refined}: no refined label there; the case is left out")
+    new = read_label(refined)
+    before = read_label(old)
+    new.check_grid_of(before)
+    found = values_in(new.array)
+    if strangers := sorted(set(found) - {0} - classes - set(values_in(before.array))):
+        raise NearError(
+            f"{refined}: holds classes ({some([str(value) for value in strangers])}) that neither {old} nor the "
+            f"{DESCRIPTION} has; give the label of this data set"
+        )
+    if found == [0]:
+        tqdm.write(f"{refined}: warning: is empty", file=sys.stderr)
+    return refined
+
+
+def _classes(content: dict[str, Any]) -> set[int]:
+    """The classes that a ``dataset.json`` names: as keys in MSD, as values, or regions of several, in nnU-Net."""
+    named = content.get("labels")
+    if not isinstance(named, dict):
+        return set()
+    values = [one for value in named.values() for one in (value if isinstance(value, list) else [value])]
+    return {int(value) for value in [*named, *values] if str(value).isdecimal()}
+
+
+def _copy_label(refined: Path, target: Path) -> None:
+    """Copy a refined label to its place."""
+    for path in _files(refined):
+        with replacing(target.parent / (target.name if path == refined else path.name)) as part:
+            shutil.copyfile(path, part)
+
+
+def _files(path: Path) -> list[Path]:
+    voxels = voxel_file(path)
+    return [path, voxels] if voxels else [path]
+
+
+def _link_rest(source: Path, output: Path, taken: set[Path]) -> None:
+    """Link what is not ``taken``: whole folders, unless there is something in them that is."""
+    for other in sorted(source.iterdir()):
+        target = output / other.name
+        if other.name.startswith(".") or other in taken:
+            continue
+        if other.is_dir() and any(path.is_relative_to(other) for path in taken):
+            target.mkdir(exist_ok=True)
+            _link_rest(other, target, taken)
+        elif source.name != LABEL_FOLDER or not suffix_of(other):  # a label of no case would not be a refined one
+            _link(target, other)
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        path.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
+    except (OSError, NotImplementedError, ValueError):  # a file system without links, or another drive
+        try:
+            (shutil.copytree if target.is_dir() else shutil.copyfile)(target, path)
+        except OSError as error:
+            raise NearError(f"{path}: cannot be a link to {target}, nor a copy ({error})") from error
+
+
+def _entries(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every entry of the lists of cases, and which list it is in."""
+    for name in ("training", "validation"):
+        yield from ((name, entry) for entry in content.get(name) or [])
+
+
+def _paths(entry: object, source: Path) -> set[Path]:
+    """The files that an entry of a list names."""
+    values = entry.values() if isinstance(entry, dict) else [entry]
+    names = [name for value in values for name in (value if isinstance(value, list) else [value])]
+    return {Path(os.path.normpath(source / name)) for name in names if isinstance(name, str)}
+
+
+def _images_of(case: Case, source: Path, content: dict[str, Any]) -> set[Path]:
+    """The images of a case: those that its entry names or, as in nnU-Net, those of its name in ``imagesTr``."""
+    named = [paths for _, entry in _entries(content) if case.label in (paths := _paths(entry, source))]
+    numbered = (source / IMAGE_FOLDER).glob(f"{glob.escape(case.name)}_[0-9][0-9][0-9][0-9].*")
+    return {path for paths in named for path in paths} | set(numbered)
+
+
+def _described(content: dict[str, Any], source: Path, failed: list[Case], total: int) -> dict[str, Any]:
+    """``dataset.json`` without the cases that failed, of ``total``, and with a note of ours."""
+    gone = {case.label for case in failed}
+    lists: dict[str, list[Any]] = {name: [] for name, _ in _entries(content)}
+    for name, entry in _entries(content):
+        if not gone & _paths(entry, source):
+            lists[name].append(entry)
+    new: dict[str, Any] = dict(lists)
+    if failed and "numTraining" in content:
+        number = len(lists["training"]) if "training" in lists else total - len(failed)
+        new["numTraining"] = type(content["numTraining"])(number)
+    note = f"Labels refined by near_monai {__version__}."
+    return content | new | {"description": f"{content.get('description', '')} {note}".strip()}

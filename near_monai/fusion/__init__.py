@@ -1,0 +1,1 @@
+"""From the masks of all structures to one map without overlaps, slits and broken rules."""

@@ -1,0 +1,1 @@
+"""From a label to z, and from z to the probability of every voxel."""

@@ -1,0 +1,1 @@
+"""z and F: the encoder, the field, and the files of weights that make them."""

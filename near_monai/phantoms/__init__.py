@@ -1,0 +1,1 @@
+"""Generated hearts and coronary trees, whose truth is known at any resolution."""

@@ -1,0 +1,186 @@
+"""All structures of a label map: refined each on its own, or by one function of all, then made one map again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.errors import NearError
+from near_monai.formats.voxel_values import values_in
+from near_monai.fusion.anatomy_rules import violations
+from near_monai.fusion.consistent_map import compose
+from near_monai.fusion.map_changes import Change
+from near_monai.fusion.overlaps import Claim
+from near_monai.geometry.boxes import box_of, box_where, crop_box, widen
+from near_monai.geometry.components import count_components
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.geometry.world_places import Place
+from near_monai.inferers.near_inferer import CaseCode, occupancy
+from near_monai.networks.network import NearNetwork
+from near_monai.networks.weight_files import shipped
+from near_monai.refinement.one_structure import MARGIN_MM, refine_mask, repair_scaled
+from near_monai.repair.findings_to_check import find
+from near_monai.repair.mask_repair import Repaired
+
+#: Where a function of all says less than this, a structure claims nothing.
+UNLIKELY = 0.01
+
+#: Weights file of the table to network and working space.
+Networks = Callable[[str | Path], tuple[NearNetwork, WorkingSpace]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What :func:`refine_all` gives.
+
+    Attributes:
+        array: the refined map, uint8.
+        changes: what was decided between structures and corrected.
+        flagged: what still breaks a rule and should be looked at.
+        rules_before: number of places that broke a rule before.
+        rows: per structure: volume and components before and after, noise and margin.
+        places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
+            frame of the grid.
+        bridges: uint8, the class whose bridge a voxel is.
+        beyond: per row, why the label was left as it was, or nothing.
+        codes: z of the case, per region, if one function of all structures refined it.
+    """
+
+    array: NDArray[np.uint8]
+    changes: list[Change]
+    flagged: list[Change]
+    rules_before: int
+    rows: list[dict[str, Any]]
+    places: list[dict[str, Sequence[Place]]]
+    bridges: NDArray[np.uint8]
+    beyond: list[str]
+    codes: tuple[CaseCode, ...]
+
+
+def refine_all(
+    array: NDArray[np.uint8], grid: Grid, networks: Networks, unified: str | None = None, anatomy: Anatomy = HEART
+) -> Whole:
+    """Refine every structure that the table knows.
+
+    Args:
+        array: label map ``(X, Y, Z)``; classes that the table does not have come back as they are.
+        grid: its grid.
+        networks: loads the network of a weights file.
+        unified: weights of one function of all structures; ``None`` for one function per structure.
+        anatomy: the table.
+
+    Raises:
+        NearError: no class of the table is present.
+    """
+    if not anatomy.knows(np.array(values_in(array))).any():
+        raise NearError("no class of the anatomy table is in the label map; give another table")
+    margin = MARGIN_MM * max(s.scale for s in anatomy.structures)
+    box = widen(box_where(array, anatomy.knows), grid.spacing, margin, grid.shape)
+    cut, sub = box.slices(), box.grid(grid)
+    inner = array[cut]
+    codes: tuple[CaseCode, ...] = ()
+    if unified:
+        codes, found = _by_one(inner, sub, networks(unified), anatomy)
+    else:
+        found = _by_each(inner, sub, networks, anatomy)
+    composed = compose([claim for claim, _ in found], inner, sub, anatomy)
+
+    out, bridges = array.copy(order="K"), np.zeros_like(array)
+    out[cut] = composed.array
+    rows: list[dict[str, Any]] = []
+    beyond = [repaired.beyond for _, repaired in found]
+    places: list[dict[str, Sequence[Place]]] = []
+    structures = {structure.index: structure for structure in anatomy.structures}
+    for claim, repaired in found:
+        there, part = claim.box.slices(), claim.box.grid(sub)
+        old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
+        bridges[cut][there][kept.bridge_mask] = claim.index
+        structure = structures[claim.index]
+        found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.scale)
+        places.append({"bridges": kept.bridges, "findings": found_there})
+        rows.append(_row(structure, inner, composed.array, sub, kept))
+    broken = len(violations(inner, sub, anatomy))
+    return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, beyond, codes)
+
+
+def _by_each(
+    array: NDArray[np.uint8], grid: Grid, networks: Networks, anatomy: Anatomy
+) -> list[tuple[Claim, Repaired]]:
+    """Every structure by its own function, on the part of the map where it is."""
+    found = []
+    for structure in (s for s in anatomy.structures if (array == s.index).any()):
+        box = crop_box(array == structure.index, grid.spacing, MARGIN_MM * structure.scale)
+        mask = array[box.slices()] == structure.index
+        network, space = networks(shipped(structure.weights))
+        result = refine_mask(mask, box.grid(grid), network, space, structure=structure)
+        probability = result.probability.astype(np.float16)
+        found.append((Claim(structure.index, box, result.repaired.mask, probability), result.repaired))
+    return found
+
+
+def _by_one(
+    array: NDArray[np.uint8],
+    grid: Grid,
+    unified: tuple[NearNetwork, WorkingSpace],
+    anatomy: Anatomy,
+) -> tuple[tuple[CaseCode, ...], list[tuple[Claim, Repaired]]]:
+    """All structures by one function: one code, one evaluation."""
+    network, space = unified
+    if network.field.heads != len(anatomy.structures) or network.field.heads == 1:
+        raise NearError(f"the weights know {network.field.heads} structures; the table has {len(anatomy.structures)}")
+    names = tuple(structure.name for structure in anatomy.structures)
+    known = network.description.names if network.description else names
+    if known != names:
+        raise NearError(f"the weights are for {', '.join(known)}; the table has {', '.join(names)}")
+    masks = np.stack([array == s.index for s in anatomy.structures])
+    asked = occupancy(masks, grid, network, space, np.float16)
+    return asked.codes, repair_structures(masks, asked.probability, grid, anatomy)
+
+
+def repair_structures(
+    masks: NDArray[np.bool_], probability: NDArray[np.floating], grid: Grid, anatomy: Anatomy = HEART
+) -> list[tuple[Claim, Repaired]]:
+    """Repair every structure that is present, given what one function of all says.
+
+    Args:
+        masks: ``(C, X, Y, Z)``, one channel per structure of the table, in its order.
+        probability: same shape.
+        grid: their grid.
+        anatomy: the table.
+
+    Returns:
+        For every structure that is present what it claims, and what was done to it.
+    """
+    found = []
+    for structure, mask, own in zip(anatomy.structures, masks, probability, strict=True):
+        if not mask.any():
+            continue
+        box = box_of(np.asarray(mask | (own > UNLIKELY)))
+        inner, p = mask[box.slices()], own[box.slices()]
+        repaired = repair_scaled(inner, p.astype(np.float32), box.grid(grid), structure)
+        found.append((Claim(structure.index, box, repaired.mask, p), repaired))
+    return found
+
+
+def _row(
+    structure: Structure, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
+) -> dict[str, Any]:
+    old, new = before == structure.index, after == structure.index
+    return {
+        "label": structure.index,
+        "name": structure.name,
+        "scale": structure.scale,
+        "components_before": count_components(old),
+        "components_after": count_components(new),
+        "volume_before_mm3": round(np.count_nonzero(old) * grid.voxel_volume, 3),
+        "volume_after_mm3": round(np.count_nonzero(new) * grid.voxel_volume, 3),
+        "noise_mm": round(repaired.noise_mm, 4),
+        "margin": round(repaired.margin, 6),
+    }

@@ -1,0 +1,269 @@
+"""Refinement of one file: from a label map to a refined one beside it, and the figures of its row in ``run.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.anatomy import Anatomy, Structure
+from near_monai.data.case_lists import Case
+from near_monai.data.class_selection import AUTO, EMPTY, FOREGROUND, choose_label, mask_of, refuse_strangers
+from near_monai.data.colour_tables import segments_of
+from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
+from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
+from near_monai.formats.slicer_segments import Segment
+from near_monai.formats.tensor_files import SUFFIX
+from near_monai.geometry.boxes import Box, box_of, occupied, voxels_where, widen
+from near_monai.geometry.components import Components
+from near_monai.geometry.units import check_units
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.geometry.world_places import in_world
+from near_monai.inferers.evidence import Evidence
+from near_monai.inferers.saved_codes import SavedCode, described, save_code
+from near_monai.networks.network import NearNetwork
+from near_monai.networks.weight_files import shipped
+from near_monai.refinement.all_structures import Networks, refine_all
+from near_monai.refinement.case_figures import figures_of
+from near_monai.refinement.class_meaning import as_trained, doubts_of, subject_of
+from near_monai.refinement.one_structure import MARGIN_MM, Part, reasons, refine_mask, refine_parts
+from near_monai.repair.mask_repair import VESSEL
+
+#: What viewers call the bridges of one class.
+BRIDGE = Segment(1, "bridge", (255, 221, 51))
+#: mm kept around the label in a cube (``resolution``).
+CUBE_MARGIN_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to refine files.
+
+    Attributes:
+        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else that of
+            ``structure``, or coronary) or
+            ``"all"`` (every class of the table, fused).
+        weights: weights file, ``None`` for the shipped ones; with ``"all"`` one function of all structures.
+        device: ``"auto"``, ``"cpu"`` or a CUDA device.
+        resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
+        save_codes: also write z of every case.
+        save_probability: also write F on the output grid.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        table: anatomy table, ``None`` for the heart's.
+        structure: what the class is, by its name in the table; ``None`` for the rule of
+            :func:`near_monai.refinement.class_meaning.subject_of`.
+    """
+
+    label: int | str = AUTO
+    weights: str | None = None
+    device: str = "auto"
+    resolution: int | None = None
+    save_codes: bool = False
+    save_probability: bool = False
+    clean: bool = True
+    table: str | None = None
+    structure: str | None = None
+
+
+def refine_one_class(
+    case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy
+) -> dict[str, Any]:
+    """Refine one class of a file and write the result; returns the figures of its row."""
+    file = read_label(case.label)
+    if not file.array.any():
+        return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
+    subject = _subject(file, options, networks, anatomy, str(case.label))
+    make = _on_a_cube if options.resolution else _in_place
+    parts = list(make(file, subject, options, anatomy))
+    aside = subject.evidence.aside([part.box for part in parts if part.box])
+    gone = options.clean and not reasons(parts)
+    if gone:
+        file.array[tuple(aside.voxels.T)] = 0
+    saved = subject.saved(file, parts) if options.save_codes else None
+    with ThreadPoolExecutor(1) as pool:  # to pack the file takes as long as the figures, on a core of its own
+        writing = pool.submit(_write, case, output, file, parts, saved, options)
+        row = figures_of(file, subject.structure, subject.evidence, parts, aside, gone)
+        row["label"] = subject.label
+        row["warnings"] = file.warnings + doubts_of(subject.network, subject.structure) + row["warnings"]
+        writing.result()
+    return row
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is refined in a file: a class, what it is taken for, what counts of it, and the network that refines it."""
+
+    label: int | str
+    structure: Structure
+    evidence: Evidence
+    network: NearNetwork
+    space: WorkingSpace
+
+    def saved(self, file: LabelMap, parts: Sequence[Part]) -> SavedCode:
+        """z of the case, as a file."""
+        reference = file.grid.scaled(1 / self.structure.scale)
+        codes = tuple(replace(code, reference=reference) for part in parts for code in part.refined.codes)
+        return SavedCode(codes, file.affine, described(self.network), (self.structure,))
+
+
+def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, where: str) -> _Subject:
+    """Which class of a file is meant, and by what it is refined.
+
+    Raises:
+        NearError: see :func:`near_monai.refinement.class_meaning.subject_of` and
+            :func:`near_monai.geometry.units.check_units`.
+    """
+    labelled = file.array[occupied(file.array).slices()]  # a scan is a hundred times larger than what is labelled in it
+    label = choose_label(labelled, options.label, where, anatomy, options.structure)
+    given = networks(options.weights)[0].description if options.weights else None
+    table = anatomy if options.table else None
+    structure = subject_of(labelled, label, table, options.structure, given, where)
+    found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
+    evidence = Evidence.of(found, file.grid.scaled(1 / structure.scale).spacing)
+    check_units(evidence.box, file.grid.spacing, structure.scale, where)
+    return _Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
+
+
+def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+    """The refined parts on the grid of the file."""
+    return refine_parts(
+        file.array,
+        file.grid,
+        subject.label,
+        subject.evidence,
+        subject.network,
+        subject.space,
+        options.clean,
+        subject.structure,
+        anatomy,
+    )
+
+
+def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+    """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
+    structure, grid = subject.structure, file.grid
+    inner = subject.evidence.box
+    box = widen(inner, grid.spacing, MARGIN_MM * structure.scale, grid.shape)
+    cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(options.resolution or 0)
+    array, near = np.ascontiguousarray(file.array[box.slices()]), box.grid(grid)
+    mask = mask_of(array, subject.label)
+    result = refine_mask(mask, near, subject.network, subject.space, cube, options.clean, structure)
+    yield Part.of(result, array, near, subject.label, anatomy, None)
+
+
+def _write(
+    case: Case, output: Path, file: LabelMap, parts: Sequence[Part], saved: SavedCode | None, options: Options
+) -> None:
+    """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
+    grid = parts[0].refined.grid
+    affine = grid.affine_from(file.affine, file.grid) if options.resolution else None
+    if saved is not None:
+        save_code(output / CODE_FOLDER / f"{case.name}{SUFFIX}", saved)
+    if options.save_probability:
+        whole = _whole(file, [(part.box, part.refined.probability) for part in parts])
+        write_volume(output / PROBABILITY_FOLDER / case.file, whole, file, affine)
+    if any(part.repaired.bridge_mask.any() for part in parts):
+        whole = _whole(file, [(part.box, part.repaired.bridge_mask.astype(np.uint8)) for part in parts])
+        write_label(output / BRIDGE_FOLDER / case.file, whole, file.unnamed(), affine, [BRIDGE])
+    array = file.array  # nobody needs what was read any more, and a copy of a scan takes a while
+    for part in parts:
+        if part.box is None:
+            array = part.fused
+        else:
+            array[part.box.slices()] = part.fused
+    write_label(output / case.file, array, file, affine)
+
+
+def _whole(file: LabelMap, parts: Sequence[tuple[Box | None, NDArray[Any]]]) -> NDArray[Any]:
+    """Parts in their volume, which holds 0 elsewhere; one on a grid of its own as it is."""
+    array = file.array  # pages of zeros that nobody touches cost nothing, unlike those of zeros_like
+    out = np.zeros(array.shape, parts[0][1].dtype, order="F" if array.flags.f_contiguous else "C")
+    for box, part in parts:
+        if box is None:
+            return part
+        out[box.slices()] = part
+    return out
+
+
+def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> dict[str, Any]:
+    """Of an empty map an empty map is written; what to warn of."""
+    grid, affine = file.grid, None
+    if options.resolution:
+        grid = file.grid.cube(options.resolution)
+        affine = grid.affine_from(file.affine, file.grid)
+    write_label(output / case.file, np.zeros(grid.shape, np.uint8), file, affine)
+    return {"warnings": [*file.warnings, EMPTY]}
+
+
+def _empty_class(options: Options, anatomy: Anatomy) -> dict[str, Any]:
+    """The figures of a class in a map that is empty."""
+    label = options.label if isinstance(options.label, int) else FOREGROUND
+    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    if options.structure is not None:
+        structure = anatomy.by_name(options.structure)
+    structure = structure or VESSEL
+    counts = dict.fromkeys(("components_before", "components_after"), 0)
+    names = ("volume_before_mm3", "volume_after_mm3", "added_mm3", "removed_mm3", "noise_mm", "margin")
+    places: dict[str, Any] = {"bridges": [], "findings": []}
+    said = {"label": label, "structure": structure.name, "scale": structure.scale}
+    return said | counts | dict.fromkeys(names, 0.0) | places
+
+
+def refine_all_classes(
+    case: Case, output: Path, options: Options, networks: Networks, anatomy: Anatomy
+) -> dict[str, Any]:
+    """Refine every class of a file and write the result; returns the figures of its row."""
+    file = read_label(case.label)
+    if not file.array.any():
+        empty = {"structures": [], "rules_broken_before": 0, "rules_broken_after": 0, "changes": [], "flagged": []}
+        return _empty_map(case, output, file, options) | empty
+    if options.table is None:
+        refuse_strangers(file.array, anatomy, str(case.label))
+    anatomy, doubts = _as_trained(file, options, networks, anatomy)
+    whole = refine_all(file.array, file.grid, networks, options.weights, anatomy)
+    if options.save_codes and options.weights and whole.codes:
+        codes = tuple(replace(code, reference=file.grid) for code in whole.codes)
+        saved = SavedCode(codes, file.affine, described(networks(options.weights)[0]), anatomy.structures)
+        save_code(output / CODE_FOLDER / f"{case.name}{SUFFIX}", saved)
+    if whole.bridges.any():
+        write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file.unnamed(), segments=segments_of(anatomy))
+    write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
+    rows = [
+        row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}
+        for row, places in zip(whole.rows, whole.places, strict=True)
+    ]
+    lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
+    beyond = [f"{row['name']}: {reason}" for row, reason in zip(rows, whole.beyond, strict=True) if reason]
+    return {
+        "structures": rows,
+        "left_as_it_was": bool(beyond),
+        "rules_broken_before": whole.rules_before,
+        "rules_broken_after": len(whole.flagged),
+        "changes": in_world(whole.changes, file.grid, file.affine),
+        "flagged": in_world(whole.flagged, file.grid, file.affine),
+        "warnings": file.warnings
+        + doubts
+        + lost
+        + beyond
+        + [change.detail for change in whole.flagged if change.rule == "touches"],
+    }
+
+
+def _as_trained(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy) -> tuple[Anatomy, list[str]]:
+    """The table as weights of one's own were trained for it, and why they, or its own, may not suit what is there."""
+    weights = networks(options.weights)[0].description if options.weights else None
+    if weights is not None and options.table is None:
+        anatomy = Anatomy(tuple(as_trained(row, weights) for row in anatomy.structures))
+    known = anatomy.knows(file.array)
+    doubts: dict[str, None] = {}
+    if known.any():
+        present = [row for row in anatomy.structures if (file.array == row.index).any()]
+        check_units(box_of(known), file.grid.spacing, max(row.scale for row in present), str(file.path))
+        for row in present:
+            doubts |= dict.fromkeys(doubts_of(networks(options.weights or shipped(row.weights))[0], row))
+    return anatomy, list(doubts)

@@ -1,0 +1,1 @@
+"""A person looks at a finished run, and takes single edits back."""

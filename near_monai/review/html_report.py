@@ -1,0 +1,170 @@
+"""The report of a run: one HTML page that needs no network, the cases that need a look first."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from near_monai.anatomy import Anatomy, table_of
+from near_monai.data.class_selection import mask_of
+from near_monai.data.run_layout import BRIDGE_FOLDER, REPORT_FILE
+from near_monai.errors import NearError
+from near_monai.formats.atomic_writing import write_text
+from near_monai.geometry.world_places import world_mm
+from near_monai.review.edit_decisions import Decision, read_decisions
+from near_monai.review.projections import View, three_views
+from near_monai.review.reviewed_run import ReviewedCase, read_run
+from near_monai.review.surface_scene import packed, scene_of
+from near_monai.runs.run_records import DONE, Row
+
+logger = logging.getLogger("near_monai")
+
+#: A page gets slow with more: the first ones are shown, and the page says so.
+MOST_EDITS = 200
+#: Edits that are marked in the pictures; more would hide them.
+MOST_MARKS = 14
+
+
+def write_report(folder: Path, quiet: bool = False) -> Path:
+    """Write ``report.html`` into the folder of a run of ``near-monai refine``.
+
+    Per case: three views before and after, a 3-D view, figures, every edit with its place in world mm and a box to
+    reject it with, and places where F could not decide.
+
+    Args:
+        folder: folder of the run.
+        quiet: no progress bar.
+
+    Returns:
+        The page.
+
+    Raises:
+        NearError: no run there, or the page cannot be written. A case that cannot be read is listed with the reason.
+    """
+    run, decisions = read_run(folder), read_decisions(folder)
+    anatomy = _table(run["options"]["table"])
+    rows = tqdm(run["cases"], desc="report", unit="case", disable=quiet)
+    cases = sorted((_case(folder, row, decisions, anatomy) for row in rows), key=_urgency, reverse=True)
+    page = _template().render(run=run, cases=cases, folder=str(folder), plotly=Markup(get_plotlyjs()))
+    write_text(folder / REPORT_FILE, page)
+    return folder / REPORT_FILE
+
+
+def _table(path: str | None) -> Anatomy:
+    """The table of the run, for names and colours; the heart's if it is not there any more."""
+    try:
+        return table_of(path)
+    except NearError as error:
+        logger.warning("%s; names and colours are those of the heart's table", error)
+        return table_of(None)
+
+
+def _case(folder: Path, row: Row, decisions: dict[str, Decision], anatomy: Anatomy) -> dict[str, Any]:
+    """What the page says of one case."""
+    decided = decisions.get(row["name"])
+    old = decided is not None and decided.result not in row["written"].values()
+    said = {"row": row, "old_review": old}
+    if row["status"] != DONE:
+        return said | {"failed": row.get("message", "not finished: it is being refined, or its process was killed")}
+    try:
+        return said | _finished(ReviewedCase(folder, row), decided, anatomy)
+    except NearError as error:
+        return said | {"failed": str(error)}
+
+
+def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> dict[str, Any]:
+    row, before, after = case.row, case.before, case.after
+    arrays = before.array, after.array
+    old, new = (_any_of(array, case.scales) for array in arrays)
+    rejected = {edit.identity for edit in decided.rejected} if decided else set()
+    edits = [
+        {
+            "name": edit.name,
+            "kind": edit.kind,
+            "place": world_mm(edit.place, before.grid, before.affine),
+            "volume": edit.volume_mm3,
+            "rejected": edit.identity in rejected,
+        }
+        for edit in case.edits
+    ]
+    largest = [edit.name for edit in sorted(case.edits, key=lambda edit: -edit.volume_mm3)[:MOST_MARKS]]
+    parts = row.get("structures", [row])
+    bridges = Path(BRIDGE_FOLDER) / case.file
+    return {
+        "parts": parts,
+        "edits": edits[:MOST_EDITS],
+        "more": len(edits) - MOST_EDITS,
+        "uncertain": _unchanged([f for part in parts for f in part["findings"] if f["kind"] == "uncertain"], case),
+        "flagged": row.get("flagged", []),
+        "views": [_pictures(view, largest) for view in three_views(old, new, case.edits, before.grid, before.affine)],
+        "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, list(case.scales), anatomy)),
+        "links": {"refined": quote(case.file)}
+        | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
+    }
+
+
+def _any_of(array: NDArray[np.uint8], labels: Iterable[int | str]) -> NDArray[np.bool_]:
+    found = np.zeros(array.shape, bool)
+    for label in labels:
+        found |= mask_of(array, label)
+    return found
+
+
+def _unchanged(places: list[dict[str, Any]], case: ReviewedCase) -> list[dict[str, Any]]:
+    """Those of ``places`` that are none of the edits: what was removed or added is in their list.
+
+    A place is known by its centre; an edit that comes nearer to it than half the radius of its volume, or a voxel, is
+    the same place.
+    """
+    voxels = [edit.voxels for edit in case.edits if edit.kind != "wall"]
+    if not voxels or not places:
+        return places
+    affine = case.before.affine
+    edited = cKDTree(apply_affine(affine, np.concatenate(voxels)))
+    apart, _ = edited.query([place["place"] for place in places])
+    radii = np.cbrt([3 * place["volume_mm3"] / (4 * np.pi) for place in places])
+    same = apart <= np.maximum(radii / 2, max(case.before.grid.spacing))
+    return [place for place, edit in zip(places, same, strict=True) if not edit]
+
+
+def _urgency(case: dict[str, Any]) -> tuple[float, ...]:
+    """The larger, the sooner a person should look: failed, warned of, much of it edited or left undecided."""
+    if "failed" in case:
+        return (1, 0, 0)
+    edited = sum(edit["volume"] for edit in case["edits"] if edit["kind"] != "wall")
+    undecided = sum(finding["volume_mm3"] for finding in case["uncertain"])
+    whole = sum(part["volume_before_mm3"] for part in case["parts"])
+    return (0, len(case["row"]["warnings"]) + len(case["flagged"]), (edited + undecided) / whole if whole else np.inf)
+
+
+def _pictures(view: View, marked: list[str]) -> dict[str, Any]:
+    marks = {name: view.marks[name] for name in marked if name in view.marks}
+    return {"name": view.name, "before": _uri(view.before), "after": _uri(view.after), "marks": marks}
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _template() -> Any:
+    """The page; whatever is put into it is escaped but for its own style and script."""
+    web = files("near_monai.review") / "web"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {
+        name: Markup((web / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")
+    }
+    return environment.from_string((web / "report.html").read_text(encoding="utf-8"))

@@ -1,0 +1,136 @@
+"""Surfaces of a case for the report's 3-D view: coarse enough for a page of a hundred cases, in world mm."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from skimage.measure import marching_cubes
+
+from near_monai.anatomy import Anatomy
+from near_monai.data.class_selection import FOREGROUND, mask_of
+from near_monai.geometry.boxes import crop_box
+from near_monai.geometry.coordinates import Grid, sample_axes
+from near_monai.geometry.distance import signed_distance
+from near_monai.review.undoable_edits import Edit
+
+#: Edge of a cell of the surfaces in mm, for a structure of scale 1.
+CELL_MM = 1.0
+#: What thinner vessels are drawn wider by, or they would fall through the cells; changes wrap what they lie on.
+WIDER_MM, WRAP_MM = 0.1, 0.25
+#: One unit of the stored coordinates in mm: 16 bits reach 1.3 m.
+UNIT_MM = 0.02
+#: Light grey.
+PALE = 205
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A triangle mesh.
+
+    Attributes:
+        name: ``"before"``, ``"after"``, ``"added"``, ``"bridged"`` or ``"removed"``, and the class if it has a name.
+        vertices: ``(V, 3)`` world mm.
+        faces: ``(F, 3)`` vertex indices.
+        colour: red, green, blue 0..255, if it has one of its own.
+    """
+
+    name: str
+    vertices: NDArray[np.floating]
+    faces: NDArray[np.integer]
+    colour: tuple[int, ...] | None = None
+
+
+def scene_of(
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    edits: Sequence[Edit],
+    grid: Grid,
+    affine: NDArray[np.float64],
+    labels: Sequence[int | str],
+    anatomy: Anatomy,
+) -> list[Part]:
+    """All surfaces of a case; what holds no voxel has none.
+
+    Args:
+        before: ``(X, Y, Z)`` the label map.
+        after: the refined one.
+        edits: what differs; shifts of the wall are not drawn apart.
+        grid: their grid.
+        affine: its 4 x 4 world affine.
+        labels: the classes that were refined.
+        anatomy: their names, and how coarse each may be drawn.
+    """
+    drawn = []
+    for kind in ("added", "bridged", "removed"):
+        changed = np.zeros(before.shape, bool)
+        for edit in edits:
+            if edit.kind == kind:
+                changed[tuple(edit.voxels.T)] = True
+        drawn.append(_part(kind, changed, grid, affine, CELL_MM, WRAP_MM))
+    for label in labels:
+        structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+        cell, name, colour = CELL_MM, "", None
+        if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
+            cell, name = CELL_MM * structure.scale, f" {structure.name}"
+            colour = tuple((c + 2 * PALE) // 3 for c in structure.colour)
+        for when, array in (("before", before), ("after", after)):
+            drawn.append(_part(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
+    return [part for part in drawn if part is not None]
+
+
+def _part(
+    name: str,
+    mask: NDArray[np.bool_],
+    grid: Grid,
+    affine: NDArray[np.float64],
+    cell: float,
+    wider: float,
+    colour: tuple[int, ...] | None = None,
+) -> Part | None:
+    """The surface of ``mask``, ``wider`` mm outside it, in cells of ``cell`` mm; ``None`` if there is nothing."""
+    if not mask.any():
+        return None
+    reach = 2 * cell + max(grid.spacing)
+    box = crop_box(mask, grid.spacing, reach)
+    near = box.grid(grid)
+    cells = near.isotropic(cell)
+    distance = torch.as_tensor(signed_distance(mask[box.slices()], grid.spacing, reach))[None, None]
+    field = np.pad(sample_axes(distance, cells.axes_in(near))[0, 0].numpy(), 1, constant_values=reach)
+    if field.min() >= wider:
+        return None
+    vertices, faces, _, _ = marching_cubes(field, wider)
+    return Part(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
+
+
+def packed(parts: Iterable[Part]) -> dict[str, Any]:
+    """Surfaces as plain JSON: names and counts, and all numbers, deflated, in base64.
+
+    Per surface come V x 3 little-endian int16 (in units from ``origin``), then F x 3 int32; each row is the difference
+    from the one before, which is easier to deflate.
+    """
+    parts = list(parts)
+    everything = np.concatenate([s.vertices for s in parts]) if parts else np.zeros((1, 3))
+    origin = (everything.min(0) + everything.max(0)) / 2
+    payload = b"".join(_steps(np.round((s.vertices - origin) / UNIT_MM), "<i2") + _steps(s.faces, "<i4") for s in parts)
+    return {
+        "origin": [round(float(x), 3) for x in origin],
+        "unit": UNIT_MM,
+        "surfaces": [
+            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in parts
+        ],
+        "data": base64.b64encode(zlib.compress(payload, 9)).decode("ascii"),
+    }
+
+
+def _steps(table: NDArray[np.generic], dtype: str) -> bytes:
+    """Differences down every column, as 16- or 32-bit numbers that may wrap around."""
+    whole = table.astype(np.int64)
+    return np.diff(whole, axis=0, prepend=0).astype(dtype).tobytes()

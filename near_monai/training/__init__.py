@@ -1,0 +1,1 @@
+"""How F learns: losses, handlers, checkpoints, and what its weights are in the end."""

@@ -1,0 +1,374 @@
+"""Edits found from files, shown in a report, and taken back one by one."""
+
+import base64
+import json
+import shutil
+import subprocess
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from near_monai.anatomy import HEART
+from near_monai.cli import main
+from near_monai.errors import NearError
+from near_monai.formats.label_maps import read_label
+from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.world_places import world_mm
+from near_monai.refinement.many_files import refine_files
+from near_monai.refinement.one_file import Options
+from near_monai.review.html_report import _unchanged, write_report
+from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_cases, read_run
+from near_monai.review.surface_scene import packed, scene_of
+from near_monai.review.undoable_edits import Edit, find_edits, take_back
+
+#: A name that HTML, a shell and a URL would all trip over.
+NASTY = "<b>it's 100% & ü"
+AFFINE = np.array([[-0.5, 0, 0, 30], [0, 0, 0.7, -5], [0, 0.55, 0, 12], [0, 0, 0, 1.0]])
+GRID = Grid((40, 30, 20), (0.5, 0.5, 0.5))
+
+
+def box(*sides: tuple[int, int]) -> NDArray[np.uint8]:
+    array = np.zeros(GRID.shape, np.uint8)
+    array[tuple(slice(*side) for side in sides)] = 3
+    return array
+
+
+TUBE = box((2, 36), (10, 16), (6, 12))
+SPECK = box((20, 24), (24, 28), (6, 10))
+LUMP = box((30, 34), (16, 22), (6, 10))
+SKIN = box((2, 10), (16, 17), (6, 12))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_]) -> Path:
+    """A run over two noisy vessels and one empty map, of which an empty one is made."""
+    source = tmp_path_factory.mktemp("in")
+    noisy_vessel = noisy_vessel.copy()
+    noisy_vessel[29:33, 39:43, 33:37] = True  # the speck is large enough to be listed
+    for name, mask in (("one", noisy_vessel), (NASTY, np.roll(noisy_vessel, 2, 0)), ("empty", noisy_vessel & False)):
+        nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
+    output = tmp_path_factory.mktemp("out")
+    refine_files(source, output, Options(), quiet=True, workers=1)
+    return output
+
+
+def case(run: Path, name: str) -> ReviewedCase:
+    return next(c for c in finished_cases(run, read_run(run)) if c.row["name"] == name)
+
+
+def kinds(edits: list[Edit]) -> list[str]:
+    """Class and letter of every edit: what is left of its name without the digits of its voxels."""
+    return [edit.name.partition("-")[0] for edit in edits]
+
+
+def named(run: Path, name: str, kind: str) -> str:
+    """The name of the only edit of a case whose name begins like this."""
+    (found,) = (edit.name for edit in case(run, name).edits if edit.name.startswith(kind))
+    return found
+
+
+def test_every_change_is_in_exactly_one_edit() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    edits = find_edits(before, after, None, GRID, {3: 1.0})
+    assert kinds(edits) == ["3/A", "3/R", "3/W"]
+    voxels = np.concatenate([edit.voxels for edit in edits])
+    assert len(voxels) == len(np.unique(voxels, axis=0)) == np.count_nonzero(before != after)
+    assert edits[1].volume_mm3 == pytest.approx(4**3 / 8)
+    assert np.allclose(edits[1].place, [10.75, 12.75, 3.75])
+
+
+def test_small_changes_of_a_large_structure_are_its_wall() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    assert kinds(find_edits(before, after, None, GRID, {3: 1.3})) == ["3/A", "3/R", "3/W"]
+    assert kinds(find_edits(before, after, None, GRID, {3: 5.0})) == ["3/W"]
+
+
+def test_each_edit_can_be_taken_back_alone() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP | SKIN
+    added, removed, wall = find_edits(before, after, None, GRID, {3: 1.0})
+    assert np.array_equal(take_back(before, after, [removed]), TUBE | LUMP | SKIN | SPECK)
+    assert np.array_equal(take_back(before, after, [added]), TUBE | SKIN)
+    assert np.array_equal(take_back(before, after, [wall]), TUBE | LUMP)
+    assert np.array_equal(take_back(before, after, [added, removed, wall]), before)
+
+
+def test_bridges_are_edits_of_their_own() -> None:
+    before = TUBE * (np.arange(40) // 3 != 5)[:, None, None].astype(np.uint8)
+    bridge = TUBE - before
+    (edit,) = find_edits(before, TUBE, bridge, GRID, {3: 1.0})
+    assert edit.name.startswith("3/B-")
+    assert len(edit.voxels) == np.count_nonzero(bridge)
+
+
+def test_thin_bridges_are_edits_too_and_share_no_voxel() -> None:
+    before = TUBE - box((8, 12), (10, 16), (6, 12)) - box((20, 24), (10, 16), (6, 12))
+    bridge = box((8, 12), (12, 13), (8, 9)) | box((20, 24), (12, 13), (8, 9))
+    bridge |= box((20, 24), (14, 15), (8, 9))  # a second bit in the same gap
+    edits = find_edits(before, before | bridge, bridge, Grid(GRID.shape, (0.25, 0.25, 0.25)), {3: 1.0})
+    voxels = np.concatenate([edit.voxels for edit in edits])
+    assert kinds(edits) == ["3/B", "3/B"]
+    assert len(voxels) == len(np.unique(voxels, axis=0)) == np.count_nonzero(bridge)
+
+
+def test_voxels_of_other_classes_come_back() -> None:
+    before = TUBE + box((30, 34), (16, 22), (6, 10)) // 3 * 2
+    after = TUBE | LUMP  # class 3 has taken the voxels of class 2
+    edits = find_edits(before, after, None, GRID, {2: 1.0, 3: 1.0})
+    assert np.array_equal(take_back(before, after, [e for e in edits if e.kind == "added"]), before)
+
+
+def test_surfaces_lie_around_what_they_show() -> None:
+    before, after = TUBE | SPECK, TUBE | LUMP
+    edits = find_edits(before, after, None, GRID, {3: 1.0})
+    scene = packed(scene_of(before, after, edits, GRID, AFFINE, [3], HEART))
+    payload, shown = zlib.decompress(base64.b64decode(scene["data"])), {"added": LUMP, "removed": SPECK, "after": after}
+    for part in scene["surfaces"]:
+        size = part["vertices"] * 6
+        steps = np.frombuffer(payload[:size], "<i2").reshape(-1, 3).cumsum(0, dtype=np.int16)
+        faces = np.frombuffer(payload[size : size + part["faces"] * 12], "<i4").reshape(-1, 3).cumsum(0, dtype=np.int32)
+        payload = payload[size + part["faces"] * 12 :]
+        assert sorted(np.unique(faces)) == list(range(part["vertices"]))
+        vertices = steps * scene["unit"] + scene["origin"]
+        label = shown.get(part["name"], before)
+        world = apply_affine(AFFINE, np.argwhere(label))
+        assert np.abs(vertices.min(0) - world.min(0)).max() < 1.2 and np.abs(vertices.max(0) - world.max(0)).max() < 1.2
+    assert [part["name"] for part in scene["surfaces"]] == ["added", "removed", "before", "after"]
+    assert not payload
+
+
+def test_review_takes_back_what_is_named_and_remembers_it(run: Path) -> None:
+    original = case(run, "one")
+    speck, wall = named(run, "one", "1/R"), named(run, "one", "1/W")
+    refined = original.after.array.copy()
+    assert apply_review(run, [f"one/{speck}"]) == {"one": [speck]}
+    reviewed = read_label(run / "reviewed" / "one.nii.gz")
+    (edit,) = (edit for edit in original.edits if edit.name == speck)
+    different = np.argwhere(reviewed.array != refined)
+    assert np.array_equal(different[np.lexsort(different.T)], edit.voxels[np.lexsort(edit.voxels.T)])
+    assert len(different) * original.before.grid.voxel_volume == pytest.approx(edit.volume_mm3)
+    assert np.allclose(reviewed.affine, AFFINE, atol=1e-5)
+    assert np.array_equal(case(run, "one").after.array, refined), "the run itself stays"
+    assert apply_review(run, [f"one/{wall}"], []) == {"one": [speck, wall]}
+    assert apply_review(run, [], [f"one/{speck}", f"one/{wall}"]) == {}
+    assert np.array_equal(read_label(run / "reviewed" / "one.nii.gz").array, refined)
+
+
+@pytest.mark.parametrize(
+    "name", ["two/1/R-3f2c07", "one/1/R-3f2c07", "one/1/R1", "one", "", "empty/1/W", "../one/1/R-3f2c07"]
+)
+def test_unknown_edits_are_refused_in_one_line(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["apply", str(run), "--reject", name])
+    assert error.value.code == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_row_is_about_the_bytes_that_were_written(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    speck = named(run, NASTY, "1/R")
+    apply_review(copy, [f"one/{named(run, 'one', '1/R')}", f"{NASTY}/{speck}"])
+    nib.save(nib.Nifti1Image(np.ones_like(read_label(copy / "one.nii.gz").array), AFFINE), copy / "one.nii.gz")
+    with pytest.raises(NearError, match="1 of 3 cases could not be written, the others were: one"):
+        apply_review(copy, [])
+    assert "one.nii.gz: was changed since it was written; refine again" in caplog.text
+    assert "was changed since it was written" in write_report(copy, quiet=True).read_text(encoding="utf-8")
+    recorded = {row["name"]: row for row in json.loads((copy / "reviewed" / "review.json").read_text())["cases"]}
+    (rejected,) = recorded[NASTY]["rejected"]
+    assert rejected["name"] == speck and rejected["kind"] == "removed"
+    assert len(recorded["one"]["rejected"]) == 1, "what was decided of it stays"
+
+
+def test_a_rejected_edit_never_takes_back_another_place(
+    noisy_vessel: NDArray[np.bool_], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two specks; the input loses the one that was rejected, and with it the order of the others."""
+    array = noisy_vessel.copy()
+    array[29:32, 39:42, 33:35] = True
+    other = array.copy()
+    other[10:13, 44:47, 4:7] = True
+    source, run = tmp_path / "a.nii.gz", tmp_path / "run"
+    nib.save(nib.Nifti1Image(other.astype(np.uint8), AFFINE), source)
+    refine_files(source, run, Options(), quiet=True)
+    large, small = (edit for edit in case(run, "a").edits if edit.kind == "removed")
+    assert large.volume_mm3 > small.volume_mm3
+    apply_review(run, [f"a/{large.name}", f"a/{small.name}"])
+    nib.save(nib.Nifti1Image(array.astype(np.uint8), AFFINE), source)
+    refine_files(source, run, Options(), quiet=True)
+    assert "reviewed in an earlier result" in write_report(run, quiet=True).read_text(encoding="utf-8")
+    there = [edit.name for edit in case(run, "a").edits]
+    assert small.name in there and large.name not in there
+    with caplog.at_level("WARNING", "near_monai"):
+        assert apply_review(run, []) == {"a": [small.name]}
+    assert f"a was refined again since: {large.name} (removed, " in caplog.text
+    with pytest.raises(NearError, match=f"a/{large.name}: no such edit in this result"):
+        apply_review(run, [f"a/{large.name}"])
+    assert "reviewed in an earlier result" not in write_report(run, quiet=True).read_text(encoding="utf-8")
+
+
+def test_review_of_one_case_does_not_depend_on_the_others(
+    noisy_vessel: NDArray[np.bool_], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noisy_vessel = noisy_vessel.copy()
+    noisy_vessel[29:33, 39:43, 33:37] = True
+    source, run = tmp_path / "in", tmp_path / "run"
+    source.mkdir()
+    for name in ("a", "b"):
+        nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
+    refine_files(source, run, Options(), quiet=True, workers=1)
+    speck = named(run, "a", "1/R")
+    assert speck == named(run, "b", "1/R"), "the same voxels"
+    nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), 2 * AFFINE), source / "b.nii.gz")
+    with pytest.raises(NearError, match="1 of 2 cases could not be written, the others were: b"):
+        apply_review(run, [f"a/{speck}"])
+    assert "b.nii.gz: was changed since it was refined; refine it again" in caplog.text
+    reviewed = read_label(run / "reviewed" / "a.nii.gz").array
+    assert (reviewed != case(run, "a").after.array).any()
+    nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), source / "b.nii.gz")
+    refine_files(source / "b.nii.gz", run, Options(), quiet=True)  # a is no case of the run any more
+    assert apply_review(run, [f"b/{speck}"]) == {"b": [speck]}
+    refine_files(source, run, Options(), quiet=True)
+    assert apply_review(run, []) == {"a": [speck], "b": [speck]}
+    np.testing.assert_array_equal(read_label(run / "reviewed" / "a.nii.gz").array, reviewed)
+
+
+@pytest.mark.parametrize("moved", [("in", "out"), ("out",), ("in",)])
+def test_moved_runs_are_reviewed_as_long_as_the_input_is_found(
+    noisy_vessel: NDArray[np.bool_], tmp_path: Path, moved: tuple[str, ...]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "in").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), here / "in" / "a.nii.gz")
+    refine_files(here / "in", here / "out", Options(), quiet=True)
+    there.mkdir()
+    for name in moved:
+        shutil.copytree(here / name, there / name)
+        shutil.rmtree(here / name)
+    run = there / "out" if "out" in moved else here / "out"
+    if "out" in moved:
+        assert apply_review(run, []) == {}
+        assert "was changed" not in write_report(run, quiet=True).read_text(encoding="utf-8")
+        return
+    with pytest.raises(NearError, match="1 of 1 cases could not be written"):
+        apply_review(run, [])
+    page = write_report(run, quiet=True).read_text(encoding="utf-8")
+    assert f"{here}/in/a.nii.gz: is gone, and was refined to {run}/a.nii.gz" in page
+
+
+def test_a_run_without_a_finished_case_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.nii.gz").write_bytes(b"")
+    refine_files(tmp_path / "in", tmp_path / "out", Options(), quiet=True)
+    page = write_report(tmp_path / "out", quiet=True)
+    assert "damaged or not NIfTI" in page.read_text(encoding="utf-8")
+    assert apply_review(tmp_path / "out", []) == {}
+    run = read_run(tmp_path / "out")
+    (tmp_path / "out" / "run.json").write_text(json.dumps(run | {"cases": []}))
+    assert "0 cases" in write_report(tmp_path / "out", quiet=True).read_text(encoding="utf-8")
+
+
+def test_what_is_an_edit_is_no_place_that_was_left(run: Path) -> None:
+    reviewed = case(run, "one")
+    (speck,) = (edit for edit in reviewed.edits if edit.kind == "removed")
+    where = world_mm(speck.place, reviewed.before.grid, reviewed.before.affine)
+    far = [x + 15 for x in where]
+    places = [{"place": where, "volume_mm3": speck.volume_mm3}, {"place": far, "volume_mm3": 20.0}]
+    assert _unchanged(places, reviewed) == places[1:]
+
+
+def test_a_cube_of_the_shape_of_its_input_is_not_reviewed(noisy_vessel: NDArray[np.bool_], tmp_path: Path) -> None:
+    cube = np.zeros((64, 64, 64), np.uint8)
+    cube[:, :52, :40] = noisy_vessel
+    nib.save(nib.Nifti1Image(cube, AFFINE), tmp_path / "cube.nii.gz")
+    refine_files(tmp_path / "cube.nii.gz", tmp_path / "run", Options(resolution=64), quiet=True)
+    with pytest.raises(NearError, match="on a grid of its own"):
+        _ = case(tmp_path / "run", "cube").after
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"cases": [1]}', '{"cases": [{"name": "a", "status": "done"}]}'])
+def test_damaged_run_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(NearError, match=r"run\.json"):
+        write_report(tmp_path, quiet=True)
+
+
+class Page(HTMLParser):
+    """What a test wants to know of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.titles: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] == "h2" and data.strip():
+            self.titles.append(data)
+            self.tags.append(("", {}))
+
+
+def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
+    path = write_report(run, quiet=True)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert set(page.titles) == {"one", NASTY, "empty"}
+    sources = [attrs.get("src") or "" for tag, attrs in page.tags if tag in ("img", "script", "iframe")]
+    sources += [attrs.get("href") or "" for tag, attrs in page.tags if tag == "link"]
+    assert len([s for s in sources if s]) == 3 * 6
+    assert all(source.startswith("data:") for source in sources if source)
+    ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
+    assert ids == {f"{n}/{edit.name}" for n in ("one", NASTY) for edit in case(run, n).edits}
+    assert not any(tag == "b" for tag, _ in page.tags), "names are escaped"
+    links = [attrs.get("href") or "" for tag, attrs in page.tags if tag == "a"]
+    assert "one.nii.gz" in links
+
+
+def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
+    """In a browser, with real clicks; skipped where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no Chromium here")
+    page, speck = write_report(run, quiet=True), named(run, NASTY, "1/R")
+    options = webdriver.ChromeOptions()
+    for word in (
+        "headless",
+        "no-sandbox",
+        "disable-background-networking",
+        "no-first-run",
+        "disable-sync",
+        "window-size=1280,1000",
+    ):
+        options.add_argument(f"--{word}")
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options=options, service=service) as browser:
+        browser.get(page.as_uri())
+        boxes = browser.find_elements("css selector", "[data-id]")
+        nasty = next(b for b in boxes if b.get_attribute("data-id") == f"{NASTY}/{speck}")
+        nasty.send_keys(" ")  # by keyboard
+        command = browser.find_element("id", "command").get_attribute("value")
+        browser.find_element("css selector", "[data-open]").click()
+        browser.execute_async_script("const done = arguments[0]; setTimeout(done, 3000)")
+        assert browser.execute_script("return open.div.data.map(t => t.kind)")[-2:] == ["before", "after"]
+        place = browser.find_element("css selector", "[data-go]")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", place)
+        place.click()
+        trouble = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+        assert not trouble, trouble
+    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    assert words.stdout.splitlines() == ["near-monai", "apply", str(run), "--reject", f"{NASTY}/{speck}"]
+    main_words = words.stdout.splitlines()[1:]
+    with pytest.raises(SystemExit) as end:
+        main(main_words)
+    assert end.value.code == 0
+    state = json.loads((run / "reviewed" / "review.json").read_text())
+    assert [row["name"] for row in state["cases"] if row["rejected"]] == [NASTY]
