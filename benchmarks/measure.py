@@ -23,7 +23,7 @@ from near_monai.inferers.near_inferer import occupancy
 from near_monai.metrics.mask_metrics import Pair, dice, score
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network
-from near_monai.repair.mask_repair import repair
+from near_monai.repair.mask_repair import Noise, repair
 
 #: The row of the shipped weights.
 OURS = "near_monai"
@@ -73,8 +73,8 @@ def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[
     network, space = network_of(weights)
     field: nn.Module = network.field
     probability = occupancy(mask[None], grid, network, space).probability[0]
-    noise_mm = math.inf if isinstance(field, LogitGrid) else None
-    return repair(mask, probability, grid, noise_mm).mask, probability
+    noise = Noise(math.inf) if isinstance(field, LogitGrid) else None
+    return repair(mask, probability, grid, noise).mask, probability
 
 
 def gaussian_dice(case: Case) -> dict[str, float]:

@@ -22,7 +22,7 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.inferers.near_inferer import CaseCode, decode, occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
-from near_monai.repair.mask_repair import VESSEL, Repaired, noise_of, repair
+from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 MARGIN_MM = 5.0
@@ -98,7 +98,7 @@ def repair_scaled(
     probability: NDArray[np.float32],
     grid: Grid,
     structure: Structure,
-    noise: float | None = None,
+    noise: Noise | None = None,
     clean: bool = True,
     evidence: Evidence | None = None,
 ) -> Repaired:

@@ -28,6 +28,9 @@ from near_monai.repair.reconnection import reconnect
 VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
+#: Every label is taken to have so many mm^2 of clean wall beside its own, 8 mm of a vessel of 2 mm diameter: a short
+#: piece of vessel says little about how noisy it is, and is easily made worse.
+CLEAN_WALL_MM2 = 50.0
 #: Share of a label's volume that may be added, or removed: a third in the noisiest generated trees of F's training.
 MOST_CHANGED = 0.5
 #: Pieces whose voxels are so many steps apart, with one between them, are judged as one.
@@ -36,6 +39,24 @@ APART_VOXELS = 2.1
 MOST_DROPPED = 0.15
 #: Longest side of a voxel in mm: F was trained on up to 0.8, does well to 2, and harms careful labels from 2.5 on.
 COARSEST_MM = 2.5
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a label.
+
+    Attributes:
+        mm: the noise, a length in mm.
+        wall_mm2: area of the wall on which it was measured; infinite if it is known.
+    """
+
+    mm: float
+    wall_mm2: float = math.inf
+
+    @property
+    def sure_mm(self) -> float:
+        """What of it is sure: its mean on the label and on :data:`CLEAN_WALL_MM2` of clean wall."""
+        return self.mm / (1 + CLEAN_WALL_MM2 / self.wall_mm2) if self.mm else 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,7 @@ def repair(
     mask: NDArray[np.bool_],
     probability: NDArray[np.float32],
     grid: Grid,
-    noise_mm: float | None = None,
+    noise: Noise | None = None,
     clean: bool = True,
     structure: Structure = VESSEL,
     evidence: Evidence | None = None,
@@ -88,7 +109,7 @@ def repair(
         mask: ``(X, Y, Z)`` the label.
         probability: F on the same grid, as :func:`near_monai.inferers.near_inferer.occupancy` gives it.
         grid: their grid.
-        noise_mm: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
+        noise: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
         clean: also reconnect and drop small pieces.
         structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
         evidence: what counts of ``mask``, if it is known.
@@ -101,14 +122,14 @@ def repair(
     evidence = Evidence.of(Components.of(mask), grid.spacing) if evidence is None else evidence
     shown = evidence.shown(mask)
     same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
-    noise = noise_of(shown, probability, same, evidence.found) if noise_mm is None else noise_mm
+    noise = noise_of(shown, probability, same, evidence.found) if noise is None else noise
     trust = structure.trust
-    margin = trust.margin * float(np.clip((trust.noisy_mm - noise) / (trust.noisy_mm - trust.clean_mm), 0, 1))
+    margin = trust.margin * float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
     result = decide(shown, probability, margin, structure.threshold)
-    known = mask.any() and math.isfinite(noise)
-    beyond = _beyond(evidence, shown, result, noise, same, structure) if known else ""
+    known = mask.any() and math.isfinite(noise.mm)
+    beyond = _beyond(evidence, shown, result, noise.mm, same, structure) if known else ""
     if beyond:
-        return Repaired(mask.copy(), np.zeros_like(mask), [], noise, margin, beyond)
+        return Repaired(mask.copy(), np.zeros_like(mask), [], noise.mm, margin, beyond)
     tubes: NDArray[np.int32] | None = None
     if clean:
         if structure.tubular:
@@ -121,7 +142,7 @@ def repair(
     bridge_mask = np.zeros_like(mask)
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
-    return Repaired(result, bridge_mask, bridges, noise, margin)
+    return Repaired(result, bridge_mask, bridges, noise.mm, margin)
 
 
 def _without_small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
@@ -185,7 +206,7 @@ def _tubes(
 
 def noise_of(
     mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid, found: Components | None = None
-) -> float:
+) -> Noise:
     """Volume in which F contradicts the label with confidence, per area of its wall: a length in mm.
 
     What fills a gap of a voxel between two components is no noise of the wall: one lost slice may split a long vessel.
@@ -199,13 +220,14 @@ def noise_of(
         found: components of the label, if they are known.
     """
     if not mask.any():
-        return 0.0
+        return Noise(0.0)
     near = box_of(mask).grow(1, grid.shape).slices()  # all of it that a crop of the volume to the label has, too
     label, p = mask[near], probability[near]
     doubted = np.where(label, p < CONFIDENT, p > 1 - CONFIDENT)
     beyond = voxels_of(doubted & ~label) + [cut.start for cut in near]
     gaps = between(beyond, Components.of(mask) if found is None else found)
-    return int(doubted.sum() - gaps.sum()) * grid.voxel_volume / wall_area(mask, grid)
+    wall = wall_area(mask, grid)
+    return Noise(int(doubted.sum() - gaps.sum()) * grid.voxel_volume / wall, wall)
 
 
 def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:

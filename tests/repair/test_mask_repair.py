@@ -15,7 +15,7 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.metrics.mask_metrics import Shape
 from near_monai.repair.bridges import find_bridges
 from near_monai.repair.findings_to_check import find
-from near_monai.repair.mask_repair import VESSEL, decide, noise_of, repair
+from near_monai.repair.mask_repair import CLEAN_WALL_MM2, VESSEL, Noise, decide, noise_of, repair, wall_area
 from near_monai.repair.out_of_distribution import is_cut, warnings_for
 from near_monai.repair.reconnection import REACH_MM, reconnect
 
@@ -164,7 +164,7 @@ def test_strength_follows_the_noise() -> None:
     soft = blurred(mask, 1.0)
     soft[mask & ~ndimage.binary_erosion(mask)] = 0.3  # F would take the wall away
     clean_mm, noisy_mm, margin, known_mm = VESSEL.trust
-    outcomes = [repair(mask, soft, GRID, noise_mm=noise) for noise in (0.0, clean_mm, noisy_mm, 1.01 * known_mm)]
+    outcomes = [repair(mask, soft, GRID, Noise(noise)) for noise in (0.0, clean_mm, noisy_mm, 1.01 * known_mm)]
     assert [o.margin for o in outcomes] == [margin, margin, 0.0, 0.0]
     np.testing.assert_array_equal(outcomes[0].mask, mask)
     assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask) and not outcomes[2].beyond
@@ -174,7 +174,8 @@ def test_strength_follows_the_noise() -> None:
 
 def test_label_that_f_would_turn_into_something_else_stays() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 1.5)
-    result = repair(mask, np.where(tube((5, 22, 15), (54, 22, 15), 1.5), 0.75, 0.25).astype(np.float32), GRID, 0.15)
+    elsewhere = np.where(tube((5, 22, 15), (54, 22, 15), 1.5), 0.75, 0.25).astype(np.float32)
+    result = repair(mask, elsewhere, GRID, Noise(0.15))
     np.testing.assert_array_equal(result.mask, mask)
     assert "more than a repair can" in result.beyond and not result.bridges
 
@@ -183,7 +184,7 @@ def test_clean_label_stays_even_where_f_is_certain_and_nan_is_refused() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 1.5)
     probability = np.where(mask, 0.9, 0.1).astype(np.float32)
     probability[60] = 0.0
-    np.testing.assert_array_equal(repair(mask, probability, GRID, noise_mm=0.0).mask, mask)
+    np.testing.assert_array_equal(repair(mask, probability, GRID, Noise(0.0)).mask, mask)
     with pytest.raises(NearError, match="not a number"):
         repair(mask, np.full(GRID.shape, np.nan, np.float32), GRID)
 
@@ -191,11 +192,22 @@ def test_clean_label_stays_even_where_f_is_certain_and_nan_is_refused() -> None:
 def test_noise_is_the_mean_depth_of_confident_contradictions() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 1.5)
     probability = np.where(mask, 0.9, 0.1).astype(np.float32)
-    assert noise_of(mask, probability, GRID) == 0
+    assert noise_of(mask, probability, GRID).mm == 0
     thicker = tube((5, 15, 15), (54, 15, 15), 2.0)
     # half a millimetre off at a mean radius of 1.75 mm, per area of the wall at 1.5 mm
-    assert noise_of(mask, np.where(thicker, 0.9, 0.1), GRID) == pytest.approx(0.5 * 1.75 / 1.5, rel=0.15)
-    assert noise_of(np.zeros_like(mask), probability, GRID) == 0
+    assert noise_of(mask, np.where(thicker, 0.9, 0.1), GRID).mm == pytest.approx(0.5 * 1.75 / 1.5, rel=0.15)
+    assert noise_of(np.zeros_like(mask), probability, GRID).mm == 0
+
+
+def test_a_short_piece_says_little_about_its_noise() -> None:
+    """F contradicts every eighth voxel, whatever the length: the shorter the vessel, the surer F must be."""
+    likely = np.where(np.arange(60 * 60 * 120).reshape(GRID.shape) % 8, 0.9, 0.0).astype(np.float32)
+    pieces = [tube((5, 15, 15), (end, 15, 15), 1.5) for end in (8, 20, 54)]
+    margins = [repair(mask, np.where(mask, likely, 0.1), GRID).margin for mask in pieces]
+    assert VESSEL.trust.margin >= margins[0] > margins[1] > margins[2]
+    wall = wall_area(pieces[0], GRID)
+    assert Noise(0.1, wall).sure_mm == pytest.approx(0.1 * wall / (wall + CLEAN_WALL_MM2))
+    assert Noise(np.inf).sure_mm == np.inf and Noise(0.0).sure_mm == 0.0 and Noise(0.1).sure_mm == 0.1
 
 
 def test_margin_asks_for_certainty_both_ways() -> None:
