@@ -89,15 +89,18 @@ def read_only(bench: Bench, what: str) -> Row:
 
 
 def memory(bench: Bench, what: str, megabytes: int) -> Row:
-    """Little memory; with more the same command goes on."""
+    """Little memory; with more the same command goes on.
+
+    The command says so and ends with 1, unless a thread of a library needs what is not there: that ends any process.
+    """
     output = bench.folder / f"{what}-memory"
     command = bench.run(what, output, megabytes << 20)
     code, line = command.wait(), command.says()
-    if code != 1:
+    if code not in (1, -signal.SIGABRT, -signal.SIGSEGV):
         raise AssertionError(f"out of memory: exit code {code}: {line}")
     bench.check(what, output)
     shutil.rmtree(output)
-    return {"count": 1, "outcome": f"exit 1: {line}; with more memory identical results"}
+    return {"count": 1, "outcome": f"exit {code}: {line}; with more memory identical results"}
 
 
 def large_case(bench: Bench, megabytes: int) -> Row:

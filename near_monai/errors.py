@@ -36,7 +36,7 @@ def some(names: Sequence[str], most: int = 10) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not last, in the words of Python, numpy, torch or ITK."""
     words = str(error).lower()
-    said = ("out of memory", "failed to map segment")  # the latter by the loader of a library
+    said = ("out of memory", "bad_alloc", "failed to map segment")  # the last by the loader of a library
     return isinstance(error, MemoryError) or any(s in words for s in said) or ("alloc" in words and "memory" in words)
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -71,8 +71,8 @@ def refine_files(
         ``left_over``: names of results there of cases that ``source`` does not have (any more).
 
     Raises:
-        NearError: no cases, unusable weights or device, ``output`` holds files of someone else, or a process with other
-            options works there.
+        NearError: no cases, unusable weights or device, ``output`` holds files of someone else, a process with other
+            options works there, or it is not there any more in the end.
     """
     cases, output, part = find_cases(source), Path(output), Shard(*shard)
     _check_output(output, cases)
@@ -108,7 +108,21 @@ def refine_files(
                 records.add(case, found)
         finally:
             run = records.merge(head, cases)
+    if lost := _lost(own, run, output):
+        raise NearError(
+            f"{output}: was moved or deleted meanwhile, and lacks {some(lost)}; give the same command again"
+        )
     return run
+
+
+def _lost(cases: Sequence[Case], run: Row, output: Path) -> list[str]:
+    """Names of ``cases`` that are not in a run that has just ended, or whose result is not there."""
+    written = {row["name"]: row["written"] for row in run["cases"]} | {row["name"]: {} for row in run["other_settings"]}
+    return [
+        case.name
+        for case in cases
+        if case.name not in written or not all((output / file).is_file() for file in written[case.name])
+    ]
 
 
 def summary_of(run: Row, output: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,15 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
-from near_monai.data.class_selection import mask_of
+from near_monai.data.class_selection import FOREGROUND, mask_of
 from near_monai.data.run_layout import BRIDGE_FOLDER, REPORT_FILE
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_text
 from near_monai.geometry.world_places import world_mm
 from near_monai.review.edit_decisions import Decision, read_decisions
-from near_monai.review.projections import View, three_views
+from near_monai.review.projections import Drawn, View, three_views
 from near_monai.review.reviewed_run import ReviewedCase, read_run
-from near_monai.review.surface_scene import packed, scene_of
+from near_monai.review.surface_scene import packed, pale, scene_of
 from near_monai.runs.run_records import DONE, Row
 
 logger = logging.getLogger("near_monai")
@@ -89,12 +88,13 @@ def _case(folder: Path, row: Row, decisions: dict[str, Decision], anatomy: Anato
 def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> dict[str, Any]:
     row, before, after = case.row, case.before, case.after
     arrays = before.array, after.array
-    old, new = (_any_of(array, case.scales) for array in arrays)
+    drawn = [_drawn(label, *arrays, anatomy, several=len(case.scales) > 1) for label in case.scales]
     rejected = {edit.identity for edit in decided.rejected} if decided else set()
     edits = [
         {
             "name": edit.name,
             "kind": edit.kind,
+            "structure": _name_of(edit.label, row, anatomy),
             "place": world_mm(edit.place, before.grid, before.affine),
             "volume": edit.volume_mm3,
             "rejected": edit.identity in rejected,
@@ -110,18 +110,33 @@ def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) ->
         "more": len(edits) - MOST_EDITS,
         "uncertain": _unchanged([f for part in parts for f in part["findings"] if f["kind"] == "uncertain"], case),
         "flagged": row.get("flagged", []),
-        "views": [_pictures(view, largest) for view in three_views(old, new, case.edits, before.grid, before.affine)],
+        "colours": [(part.name, _css(part.colour)) for part in drawn if part.colour is not None],
+        "views": [_pictures(view, largest) for view in three_views(drawn, case.edits, before.grid, before.affine)],
         "scene": packed(scene_of(*arrays, case.edits, before.grid, before.affine, list(case.scales), anatomy)),
         "links": {"refined": quote(case.file)}
         | ({"bridges": quote(bridges.as_posix())} if (case.folder / bridges).is_file() else {}),
     }
 
 
-def _any_of(array: NDArray[np.uint8], labels: Iterable[int | str]) -> NDArray[np.bool_]:
-    found = np.zeros(array.shape, bool)
-    for label in labels:
-        found |= mask_of(array, label)
-    return found
+def _drawn(
+    label: int | str, before: NDArray[np.uint8], after: NDArray[np.uint8], anatomy: Anatomy, several: bool
+) -> Drawn:
+    """A class for the pictures: in grey if it is the only one, else pale in its colour of the table."""
+    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    name = structure.name if structure else f"class {label}"
+    colour = pale(structure.colour) if several and structure else None
+    return Drawn(name, mask_of(before, label), mask_of(after, label), colour)
+
+
+def _name_of(label: int | str, row: Row, anatomy: Anatomy) -> str:
+    """What a class was refined as: alone in its map it may have any number."""
+    if "structures" not in row:
+        return str(row["structure"])
+    return anatomy.name(int(label))
+
+
+def _css(colour: tuple[int, ...]) -> str:
+    return f"rgb({', '.join(map(str, colour))})"
 
 
 def _unchanged(places: list[dict[str, Any]], case: ReviewedCase) -> list[dict[str, Any]]:
@@ -153,7 +168,13 @@ def _urgency(case: dict[str, Any]) -> tuple[float, ...]:
 
 def _pictures(view: View, marked: list[str]) -> dict[str, Any]:
     marks = {name: view.marks[name] for name in marked if name in view.marks}
-    return {"name": view.name, "before": _uri(view.before), "after": _uri(view.after), "marks": marks}
+    return {
+        "name": view.name,
+        "sides": view.sides,
+        "before": _uri(view.before),
+        "after": _uri(view.after),
+        "marks": marks,
+    }
 
 
 def _uri(png: bytes) -> str:

@@ -48,6 +48,11 @@ class Part:
     colour: tuple[int, ...] | None = None
 
 
+def pale(colour: Sequence[int]) -> tuple[int, ...]:
+    """The colour of a class where changes are drawn in strong colours."""
+    return tuple((c + 2 * PALE) // 3 for c in colour)
+
+
 def scene_of(
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
@@ -80,7 +85,7 @@ def scene_of(
         cell, name, colour = CELL_MM, "", None
         if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
             cell, name = CELL_MM * structure.scale, f" {structure.name}"
-            colour = tuple((c + 2 * PALE) // 3 for c in structure.colour)
+            colour = pale(structure.colour)
         for when, array in (("before", before), ("after", after)):
             drawn.append(_part(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
     return [part for part in drawn if part is not None]

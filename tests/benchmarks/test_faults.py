@@ -42,7 +42,7 @@ def test_errors_become_one_line() -> None:
     assert out_of_memory(error.__cause__)
     assert "\n" not in in_one_line(error) and "Unable to allocate" in in_one_line(error)
     assert in_one_line(KeyError("x\ny")) == "KeyError: 'x\\ny'"
-    assert not out_of_memory(ValueError("memory"))
+    assert not out_of_memory(ValueError("memory")) and out_of_memory(RuntimeError("std::bad_alloc"))
     assert out_of_memory(ImportError("_SimpleITK.so: failed to map segment from shared object"))
 
 

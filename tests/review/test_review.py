@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zlib
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
+from PIL import Image
 
 from near_monai.anatomy import HEART
 from near_monai.cli import main
@@ -23,6 +25,7 @@ from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.one_file import Options
 from near_monai.review.html_report import _unchanged, write_report
+from near_monai.review.projections import COLOURS, Drawn, three_views
 from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_cases, read_run
 from near_monai.review.surface_scene import packed, scene_of
 from near_monai.review.undoable_edits import Edit, find_edits, take_back
@@ -140,6 +143,29 @@ def test_surfaces_lie_around_what_they_show() -> None:
         assert np.abs(vertices.min(0) - world.min(0)).max() < 1.2 and np.abs(vertices.max(0) - world.max(0)).max() < 1.2
     assert [part["name"] for part in scene["surfaces"]] == ["added", "removed", "before", "after"]
     assert not payload
+
+
+def test_pictures_show_sides_classes_and_bridges_in_colour() -> None:
+    bridge = SPECK & ~TUBE
+    edits = find_edits(TUBE, TUBE | bridge, bridge, GRID, {3: 1.0})
+    classes = [
+        Drawn("one", TUBE > 0, (TUBE | bridge) > 0, (200, 100, 100)),
+        Drawn("no", TUBE > 9, TUBE > 9, (1, 2, 3)),
+    ]
+    views = {view.name: view for view in three_views(classes, edits, GRID, AFFINE)}
+    sides = {name: "".join(view.sides) for name, view in views.items()}
+    assert sides == {
+        "front": "RLSI",
+        "left": "APSI",
+        "feet": "RLAP",
+    }
+    for view in views.values():
+        before, after = (
+            {tuple(c) for c in np.asarray(Image.open(BytesIO(png)).convert("RGB")).reshape(-1, 3).tolist()}
+            for png in (view.before, view.after)
+        )
+        assert COLOURS["bridged"] in after and COLOURS["bridged"] not in before
+        assert any(red > 1.5 * green for red, green, _ in before)
 
 
 def test_review_takes_back_what_is_named_and_remembers_it(run: Path) -> None:
@@ -329,6 +355,8 @@ def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
     ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
     assert ids == {f"{n}/{edit.name}" for n in ("one", NASTY) for edit in case(run, n).edits}
     assert not any(tag == "b" for tag, _ in page.tags), "names are escaped"
+    text = path.read_text(encoding="utf-8")
+    assert "<td>coronary</td>" in text and 'class="side left">R</span>' in text
     links = [attrs.get("href") or "" for tag, attrs in page.tags if tag == "a"]
     assert "one.nii.gz" in links
 

@@ -174,6 +174,22 @@ def test_results_of_cases_that_the_input_has_no_more_are_named(source: Path, tmp
     assert run(source, output)["left_over"] == []
 
 
+def test_a_folder_that_is_moved_meanwhile_is_no_finished_run(
+    source: Path, tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, start = tmp_path / "out", Records.start
+
+    def move(self: Records, case: Case) -> dict[str, str] | None:
+        if case.name == "c":
+            output.rename(tmp_path / "moved")
+        return start(self, case)
+
+    monkeypatch.setattr(Records, "start", move)
+    with pytest.raises(NearError, match="out: was moved or deleted meanwhile, and lacks a, b; give the same command"):
+        run(source, output)
+    monkeypatch.undo()
+
+
 def test_a_clock_that_goes_back_changes_nothing(
     source: Path, tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

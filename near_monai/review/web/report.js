@@ -1,6 +1,6 @@
 "use strict";
 // The 3-D view is made when it is asked for, one at a time: browsers keep only a few WebGL contexts.
-const COLOURS = { before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#009e73", removed: "#d55e00" };
+const COLOURS = { before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#aa3377", removed: "#d55e00" };
 const EYES = { front: [0, 1, 0], left: [-1, 0, 0], feet: [0, 0, -1] };
 const UP = { front: [0, 0, 1], left: [0, 0, 1], feet: [0, 1, 0] };
 let open = null; // {number, div, middle, scale, eye, up, centre}
