@@ -13,7 +13,8 @@ from near_monai.errors import NearError, UsageError, in_one_line, some
 from near_monai.version import __version__
 
 app = typer.Typer(
-    help="Noisy labels of the coronary arteries in, clean ones out. A research tool, not for clinical use.",
+    help="Noisy labels of the heart in, above all of its coronary arteries, clean ones out. A research tool, not for "
+    "clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,7 +64,12 @@ def refine(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Refine label maps: same names, grid and header, uint8, and a run.json. Finished cases are not done again."""
+    """Repair noisy label maps.
+
+    OUTPUT gets files of the same names, grids and headers, and run.json. Finished cases are skipped.
+
+    Example: near-monai refine my_labels/ -o refined/ --report
+    """
     from near_monai.data.shards import given_shard, launched_shard
     from near_monai.refinement.many_files import refine_files, summary_of
     from near_monai.refinement.one_file import Options
@@ -95,7 +101,12 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that refine wro
 
 @app.command()
 def report(run: Run, quiet: Quiet = False) -> None:
-    """Write report.html for a run: every case before and after, worst first, every edit with its place."""
+    """Show what a run changed, on one page.
+
+    RUN/report.html has every case before and after, worst first, and every edit with its place.
+
+    Example: near-monai report refined/
+    """
     _report(run, quiet)
 
 
@@ -105,7 +116,12 @@ def apply(
     reject: Annotated[list[str] | None, typer.Option(metavar="ID", help="CASE/LABEL/EDIT, as in the report.")] = None,
     accept: Annotated[list[str] | None, typer.Option(metavar="ID", help="An edit that was rejected before.")] = None,
 ) -> None:
-    """Take single edits back: writes all cases of a run to RUN/reviewed, without the rejected edits."""
+    """Take single edits of a run back.
+
+    RUN/reviewed gets all cases, without the rejected edits. Nothing else changes.
+
+    Example: near-monai apply refined/ --reject case_1/9/B-3f2c07
+    """
     from near_monai.review.reviewed_run import REVIEW_FOLDER, apply_review
 
     rejected = apply_review(run, reject or (), accept or ())
@@ -120,7 +136,12 @@ def fuse(
     table: Table = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fuse refined classes to one map per case: overlaps, slits and the rules of the anatomy table."""
+    """Make one map per case of classes refined one by one.
+
+    Overlaps are decided, slits and small holes are filled, and fuse.json lists what breaks a rule of the anatomy table.
+
+    Example: near-monai fuse refined_6/ refined_9/ -o fused/
+    """
     from near_monai.refinement.folder_fusion import fuse_folders
 
     fuse_folders(refined, output, table, quiet)
@@ -136,7 +157,12 @@ def redraw(
     resolution: Annotated[str, typer.Option(help="native, or N for a cube of N^3 voxels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
 ) -> None:
-    """Draw masks anew from saved codes and F, at any resolution."""
+    """Draw masks from saved codes, at any resolution.
+
+    The codes are those of refine --save-codes. The repair that follows F in refine is not done.
+
+    Example: near-monai redraw refined/codes/ -o finer/ --resolution 512
+    """
     from near_monai.refinement.redrawing import redraw_files
 
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
@@ -159,9 +185,11 @@ def train(
     max_epochs: Annotated[int | None, typer.Option(help="Epochs; 10 if not given, which is a trial.")] = None,
     tracking: Annotated[Tracking | None, typer.Option(help="Record the run there, too.")] = None,
 ) -> None:
-    """Make weights for refine --weights.
+    """Make weights of your own for refine --weights.
 
     Every key of bundle/configs/train.json is an option, too: --val-interval 5, --train#dataset#window 32.
+
+    Example: near-monai train --dataset-dir my_labels/ -o runs/mine --lr 0.0005
     """
     typer.echo(f"getting ready to train into {output} (Ctrl-C stops; the same command goes on)", err=True)
     from near_monai.training.train_command import run_training
@@ -182,7 +210,12 @@ def evaluate(
     label: LabelOption = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Score label maps against the truth: summary.json, scores.csv and a table."""
+    """Score label maps against the truth.
+
+    OUTPUT gets summary.json and scores.csv, and a table is printed.
+
+    Example: near-monai evaluate refined/ truth/ -o scores/ --baseline my_labels/
+    """
     from near_monai.metrics.score_tables import evaluate_folders, format_table
 
     summary = evaluate_folders(predictions, truth, output, baseline, _label(label), quiet)
@@ -194,13 +227,18 @@ def evaluate(
 @app.command()
 def phantom(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
-    number: Annotated[int, typer.Option("-n", min=1, help="Number of trees.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same trees.")] = 0,
+    number: Annotated[int, typer.Option("-n", min=1, help="Number of cases.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cases.")] = 0,
     noise: Annotated[str, typer.Option(help="none, mild, moderate, severe, or a number from 0 to 1.5.")] = "moderate",
     hearts: Annotated[bool, typer.Option("--hearts", help="Whole hearts of ten classes.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a data set of generated coronary trees or hearts: labelsTr (noisy), truthTr, dataset.json."""
+    """Make noisy test data whose truth is known.
+
+    Generated coronary trees, or whole hearts: labelsTr (noisy), truthTr and dataset.json.
+
+    Example: near-monai phantom trees/ -n 16 --noise severe
+    """
     from near_monai.datasets.coronary_cases import parse_level, write_phantoms
     from near_monai.datasets.heart_cases import write_hearts
 
@@ -215,7 +253,12 @@ def prepare(
     margin: Annotated[float, typer.Option(help="mm kept around the label.")] = 10.0,
     resolution: Annotated[int, typer.Option(help="Voxels per side of the cube.")] = 256,
 ) -> None:
-    """Crop CT and label to the label plus a margin and resize both to a cube."""
+    """Cut CT images and labels to cubes around the label.
+
+    Both are cropped to the label plus a margin, and resized.
+
+    Example: near-monai prepare ct/ labels/ -o cubes/ --margin 10
+    """
     from near_monai.data.cubes import prepare as prepare_folders
 
     typer.echo(f"{len(prepare_folders(ct_dir, label_dir, output, margin, resolution))} cases written to {output}")
@@ -230,9 +273,12 @@ def surface(
     table: Table = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write closed surfaces of label maps, in mm of the world (RAS), with the volume of the label.
+    """Write label maps as closed surfaces, STL or PLY.
 
-    Of a map of several classes each gets its own, NAME_CLASS.stl, unless --label chooses one.
+    They are in mm of the world (RAS) and have the volume of the label. Of a map of several classes each gets its own,
+    NAME_CLASS.stl, unless --label chooses one.
+
+    Example: near-monai surface refined/ -o surfaces/ --format ply
     """
     from near_monai.exports.surface_meshes import write_surfaces
 
@@ -242,7 +288,12 @@ def surface(
 
 @app.command()
 def structures(table: Table = None) -> None:
-    """List the structures that refine knows, and the shipped weights."""
+    """List the structures of a table, and the shipped weights.
+
+    Their names are what --structure and --weights take.
+
+    Example: near-monai structures
+    """
     from near_monai.networks.catalogue import structures_and_weights
 
     typer.echo(structures_and_weights(table))
@@ -256,7 +307,12 @@ def dataset(
     ],
     output: Output,
 ) -> None:
-    """Write a data set anew with its refined labels; what else it holds (images) is linked, not copied."""
+    """Put refined labels in the place of those of a data set.
+
+    OUTPUT gets the data set (MSD or nnU-Net); what else it holds, such as images, is linked, not copied.
+
+    Example: near-monai dataset refined/ Dataset001/ -o Dataset501/
+    """
     from near_monai.exports.relabelled_dataset import exchange_labels
 
     typer.echo(f"{exchange_labels(refined, source, output)} labels written to {output}")
@@ -270,9 +326,12 @@ def pack(
     authors: Annotated[str | None, typer.Option(help="Who made them.")] = None,
     version_name: Annotated[str | None, typer.Option(help="Version of the bundle.")] = None,
 ) -> None:
-    """Pack a bundle to share, which runs with this package or without it. Nothing of the training cases goes in.
+    """Pack a MONAI bundle to share, as a zip.
 
-    The configurations of a bundle, and its source, are programs: run only those of people whom you trust.
+    It runs with this package or without it, and nothing of the training cases goes in. The configurations of a bundle,
+    and its source, are programs: run only those of people whom you trust.
+
+    Example: near-monai pack -o mine.zip --weights runs/mine/best.safetensors
     """
     from near_monai.exports.packed_bundle import Provenance
     from near_monai.exports.packed_bundle import pack as write_pack

@@ -8,7 +8,14 @@ from types import TracebackType
 
 
 class NearError(ValueError):
-    """Input that cannot be used: the message says what, where, what was expected and what to do, in one line."""
+    """Input that cannot be used: the message says what, where, what was expected and what to do, in one line.
+
+    Example:
+        >>> import near_monai
+        >>> near_monai.refine([[1, 2]], spacing=(1, 1, 1))
+        Traceback (most recent call last):
+        near_monai.errors.NearError: label has shape (1, 2); expected three axes (X, Y, Z)
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -19,7 +26,17 @@ class UsageError(NearError):
 
 
 class NearWarning(UserWarning):
-    """Something about a label or its weights that a person should look at."""
+    """Something about a label or its weights that a person should look at.
+
+    Example:
+        >>> import warnings
+        >>> import numpy as np
+        >>> import near_monai
+        >>> with warnings.catch_warnings(record=True, action="always") as caught:
+        ...     clean = near_monai.refine(np.zeros((8, 8, 8)), spacing=(1, 1, 1))
+        >>> print(caught[0].message)
+        the label map is empty, and so is the result
+    """
 
 
 def printable(text: str) -> str:

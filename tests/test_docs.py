@@ -1,5 +1,6 @@
-"""Every command in the documents: understood (always), and run on small data (slow)."""
+"""The documents say what is there: commands (understood always, run when slow), options, links, wings, examples."""
 
+import doctest
 import importlib.util
 import json
 import os
@@ -17,14 +18,24 @@ import typer
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
+import near_monai
 from near_monai.cli import app
 from near_monai.geometry.coordinates import Grid
+from near_monai.networks.weight_files import shipped
+from near_monai.refinement.many_files import refine_files
+from near_monai.refinement.one_file import Options
 from near_monai.review.reviewed_run import finished_cases, read_run
 from near_monai.training.train_command import parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "bundle/docs/README.md", "bundle/docs/how_to.md"]
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("bundle/docs/*.md"))]
+#: Those of development are what CI runs.
+DOCUMENTS = [page for page in PAGES if page != "bundle/docs/contributing.md"]
 CONFIGS = ROOT / "bundle" / "configs"
+
+GROUP = typer.main.get_command(app)
+assert isinstance(GROUP, typer.core.TyperGroup)
+COMMANDS = GROUP.commands
 
 #: What makes a training command short enough for a test.
 SHORT = "--max_epochs 1 --windows_per_epoch 4 --num_workers 0"
@@ -34,11 +45,12 @@ BENCHMARKS = ("python -m benchmarks", "python benchmarks")
 
 
 def commands(document: str) -> list[str]:
-    """Commands of the bash blocks of a document, without comments; the two that install are run by CI."""
+    """Commands of the bash blocks of a document, without comments; what installs and tests is run by CI."""
     text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "python3 -m venv"))]
+    parts = [part.strip() for block in blocks for line in block.splitlines() for part in line.split(" && ")]
+    unprepared = ("#", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python")
+    return [part.removeprefix(".venv/bin/") for part in parts if part and not part.startswith(unprepared)]
 
 
 def without_comment(command: str) -> str:
@@ -49,8 +61,8 @@ ALL = [(document, command) for document in DOCUMENTS for command in commands(doc
 
 
 def test_there_are_commands() -> None:
-    assert {document for document, _ in ALL} == set(DOCUMENTS)
-    assert len(ALL) > 40
+    assert {command.split()[1] for _, command in ALL if command.startswith("near-monai")} == set(COMMANDS)
+    assert len(ALL) > 60
 
 
 @pytest.mark.parametrize(("document", "command"), ALL)
@@ -71,9 +83,7 @@ def test_command_is_understood(document: str, command: str) -> None:
 
 def understand(words: list[str]) -> None:
     """Parse a command of near-monai as the command line does, without running it."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, typer.core.TyperGroup)
-    command = group.commands[words[0]]
+    command = COMMANDS[words[0]]
     context = command.make_context(words[0], words[1:])
     if words[0] == "train":
         named = context.params["config"] or []
@@ -129,13 +139,14 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
     }  # fmt: skip
     for folder, array in maps.items():
         (desk / folder).mkdir()
-        # hearts are refined to the folder in which the coronary arteries are
-        for name in ("heart_1", "heart_2") if folder == "hearts" else ("case_1", "case_2"):
+        for name in ("case_1", "case_2"):
             image = nib.Nifti1Image(array.astype(np.int16), np.diag([*vessel_grid.spacing, 1.0]))
             nib.save(image, desk / folder / f"{name}.nii.gz")
     for folder in ("labelsTr", "truthTr"):
         shutil.copytree(desk / "truth", desk / "my_set" / folder)
     make_msd(desk / "Dataset001", desk / "labels", desk / "ct")
+    (desk / "runs" / "ours").mkdir(parents=True)
+    shutil.copy(shipped("coronary.safetensors"), desk / "runs" / "ours" / "best.safetensors")
     table = re.search(r"```yaml\n(.*?)```", (ROOT / "bundle/docs/how_to.md").read_text(), re.DOTALL)
     assert table
     (desk / "my_organ.yaml").write_text(table[1])
@@ -147,10 +158,82 @@ def with_edits(command: str, desk: Path) -> str:
 
     def there(match: re.Match[str]) -> str:
         case, kind = match.groups()
-        cases = {c.row["name"]: c for c in finished_cases(desk / "refined", read_run(desk / "refined"))}
+        run = desk / command.split()[2]
+        cases = {c.row["name"]: c for c in finished_cases(run, read_run(run))}
         return f"{case}/" + next(edit.name for edit in cases[case].edits if edit.name.startswith(kind))
 
-    return re.sub(r"(case_\d)/(9/[ABRW]-)[0-9a-f]{6}", there, command)
+    return re.sub(r"(\w+)/(9/[ABRW]-)[0-9a-f]{6}", there, command)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name: str) -> None:
+    """A short first sentence, which the list of commands does not cut off, and one example at the end."""
+    text = COMMANDS[name].help or ""
+    summary, *_, example = text.split("\n\n")
+    assert len(summary.splitlines()) == 1 and summary.endswith(".") and len(summary) <= 62
+    assert example.startswith(f"Example: near-monai {name}") and len(example) <= 78
+    understand(shlex.split(example)[2:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_described(name: str) -> None:
+    pages = ["bundle/docs/refine.md"] if name == "refine" else PAGES
+    words = re.findall(r"--?\w[\w-]*", "".join((ROOT / page).read_text(encoding="utf-8") for page in pages))
+    options = [parameter.opts for parameter in COMMANDS[name].params if parameter.param_type_name == "option"]
+    assert [names for names in options if not set(names) & set(words)] == []
+
+
+def anchor(heading: str) -> str:
+    """The anchor that a Markdown heading has."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        name, _, place = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.is_file(), target
+        if place:
+            assert place in map(anchor, re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)), target
+
+
+@pytest.mark.parametrize("page", PAGES[1:])
+def test_a_page_says_whom_it_is_for_and_is_opened_from_the_readme(page: str) -> None:
+    heading, first, *_ = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
+    assert heading.startswith("# ") and first.startswith("For ")
+    assert f"]({page})" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_lists_the_wings_in_their_order() -> None:
+    (listing,) = re.findall(r"```text\nnear_monai/(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    package = Path(near_monai.__file__).parent
+    order = re.findall(r"``(\w+)``(?=[,:])", near_monai.__doc__ or "")
+    assert re.findall(r"^  (\w+)", listing, re.MULTILINE) == [wing for wing in order if (package / wing).is_dir()]
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> Path:
+    """A folder with what examples take for granted: the label map of a vessel with a gap of 2 mm, and its code."""
+    folder = tmp_path_factory.mktemp("examples")
+    torn = noisy_vessel.copy()
+    torn[20:24] = False
+    image = nib.Nifti1Image(torn.astype(np.uint8), np.diag([*vessel_grid.spacing, 1.0]))
+    nib.save(image, folder / "case_1.nii.gz")
+    refine_files(folder / "case_1.nii.gz", folder / "refined", Options(save_codes=True), quiet=True, workers=1)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(set(near_monai.__all__) - {"__version__"}))
+def test_examples_of_public_names(name: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples)
+    finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner(verbose=False)
+    found = [test for test in finder.find(getattr(near_monai, name), name, module=False) if test.examples]
+    assert found, f"near_monai.{name} has no example"
+    for test in found:
+        said: list[str] = []
+        runner.run(test, out=said.append)
+        assert not said, "".join(said)
 
 
 @pytest.mark.slow

@@ -64,6 +64,16 @@ class CorruptLabel(Randomizable):
 
     Raises:
         NearError: unknown name, or a level outside [0, 1.5].
+
+    Example:
+        >>> import numpy as np
+        >>> import near_monai
+        >>> i, j, k = np.indices((24, 24, 80)) * 0.5
+        >>> vessel = (np.hypot(i - 6, j - 6) - 1.5).astype(np.float32)
+        >>> corrupt = near_monai.CorruptLabel("moderate").set_random_state(seed=0)
+        >>> noisy = corrupt(vessel, spacing=(0.5, 0.5, 0.5))
+        >>> noisy.shape, bool((noisy != (vessel < 0)).any())
+        ((24, 24, 80), True)
     """
 
     def __init__(self, level: float | str = "moderate", errors: str = "all", tubular: bool = True) -> None:

@@ -113,6 +113,14 @@ class PointDataset(Dataset, Randomizable):
 
     Raises:
         NearError: there is no case, or none of the items can be used.
+
+    Example:
+        >>> import near_monai
+        >>> space = near_monai.WorkingSpace()
+        >>> shapes = near_monai.LabelShapes("auto", space)
+        >>> dataset = near_monai.PointDataset([{"label": "case_1.nii.gz"}], space, points=256, shapes=shapes)
+        >>> {key: tuple(value.shape) for key, value in dataset[0].items()}
+        {'image': (1, 40, 40, 40), 'points': (256, 3), 'label': (2, 256)}
     """
 
     def __init__(

@@ -41,6 +41,14 @@ class Grid:
         origin: mm position of the centre of voxel 0.
         upright: volume of a voxel over the product of its edges: 1 where the axes of the world affine are at right
             angles, less where they are not (a tilted gantry). Lengths in mm are along the axes all the same.
+
+    Example:
+        >>> import near_monai
+        >>> grid = near_monai.Grid((64, 64, 32), (0.4, 0.4, 0.8))
+        >>> grid.to_mm([10, 0, 5]).tolist()
+        [4.0, 0.0, 4.0]
+        >>> grid.isotropic(0.8).shape
+        (32, 32, 32)
     """
 
     shape: tuple[int, int, int]

@@ -290,6 +290,15 @@ class NearInferer(Inferer):
 
     Args:
         space: the working space the network was trained in.
+
+    Example:
+        >>> import torch
+        >>> import near_monai
+        >>> network, space = near_monai.load_network()
+        >>> mask = torch.zeros(1, 1, 16, 16, 24)
+        >>> mask[..., 6:10, 6:10, 4:20] = 1  # voxels of 1 mm: a plain tensor has no affine
+        >>> near_monai.NearInferer(space)(mask, network).shape
+        torch.Size([1, 1, 16, 16, 24])
     """
 
     def __init__(self, space: WorkingSpace) -> None:

@@ -169,6 +169,14 @@ def redraw(
 
     Raises:
         NearError: unusable code, or other weights.
+
+    Example:
+        A code that ``near-monai refine --save-codes`` wrote:
+
+        >>> import near_monai
+        >>> probability, affine = near_monai.redraw("refined/codes/case_1.safetensors", resolution=64)
+        >>> probability.shape, affine.shape
+        ((64, 64, 64), (4, 4))
     """
     saved = load_code(path)
     network = network_for(saved, path, weights, device)

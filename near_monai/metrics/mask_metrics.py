@@ -222,6 +222,27 @@ IDEAL: dict[str, float] = {
 
 
 def score(pred: ArrayLike, truth: ArrayLike, spacing: ArrayLike) -> dict[str, float]:
-    """All :data:`METRICS` of a prediction; arguments and errors as for :class:`Pair`."""
+    """All :data:`METRICS` of a prediction.
+
+    Args:
+        pred: ``(X, Y, Z)``; non-zero is inside.
+        truth: same shape.
+        spacing: ``(3,)`` voxel size in mm, or ``(3, 3)`` the voxel axes in mm.
+
+    Returns:
+        Name to value: distances in mm, shares from 0 to 1, counts. What is not defined is NaN.
+
+    Raises:
+        NearError: see :class:`Pair`.
+
+    Example:
+        >>> import numpy as np
+        >>> import near_monai
+        >>> truth = np.zeros((12, 12, 12), bool)
+        >>> truth[4:8, 4:8, 2:10] = True
+        >>> found = near_monai.score(np.roll(truth, 1, axis=0), truth, spacing=(0.5, 0.5, 0.5))
+        >>> found["dice"], found["hd95_mm"]
+        (0.75, 0.5)
+    """
     pair = Pair(pred, truth, spacing)
     return {name: metric(pair) for name, metric in METRICS.items()}

@@ -21,6 +21,16 @@ class CodeTable(nn.Module):
         channels: channels of the code (256 in the described recipe).
         shape: cells of the code grid.
         scale: standard deviation of the start values.
+
+    Example:
+        >>> import torch
+        >>> import near_monai
+        >>> table = near_monai.CodeTable(cases=3)
+        >>> [tuple(code.shape) for code in table(torch.tensor([0, 2]))]
+        [(2, 256, 1, 1, 1)]
+
+    Source:
+        The auto-decoder of Yang et al., Neural Annotation Refinement, MICCAI 2022, arXiv 2206.15328.
     """
 
     def __init__(self, cases: int, channels: int = 256, shape: Sequence[int] = (1, 1, 1), scale: float = 0.01) -> None:

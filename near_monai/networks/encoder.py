@@ -73,6 +73,13 @@ class CodeEncoder(LabelEncoder):
         channels: widths at one cell per 2 and per 4 voxels.
         dilations: one residual block each at the coarse scale.
         structures: channels of the image, one signed distance per structure.
+
+    Example:
+        >>> import torch
+        >>> import near_monai
+        >>> encoder = near_monai.CodeEncoder()
+        >>> [tuple(code.shape) for code in encoder(torch.rand(1, 1, 16, 16, 16))]
+        [(1, 16, 4, 4, 4), (1, 8, 8, 8, 8)]
     """
 
     def __init__(

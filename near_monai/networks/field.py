@@ -76,6 +76,14 @@ class OccupancyField(nn.Module):
         output_bias: start value of the last bias.
         heads: structures that F knows, one logit each.
         chunk: points are evaluated in chunks of this many, recomputed in the backward pass, so that memory stays flat.
+
+    Example:
+        >>> import torch
+        >>> import near_monai
+        >>> field = near_monai.OccupancyField()
+        >>> code = [torch.zeros(1, 16, 4, 4, 4), torch.zeros(1, 8, 8, 8, 8)]
+        >>> field(code, torch.zeros(1, 100, 3)).shape
+        torch.Size([1, 1, 100])
     """
 
     def __init__(

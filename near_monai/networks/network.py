@@ -18,6 +18,13 @@ class NearNetwork(nn.Module):
 
     Attributes:
         description: what the weights are, once they come from a file that says so.
+
+    Example:
+        >>> import torch
+        >>> import near_monai
+        >>> network = near_monai.NearNetwork(near_monai.CodeEncoder(), near_monai.OccupancyField())
+        >>> network(torch.rand(1, 1, 16, 16, 16)).shape
+        torch.Size([1, 1, 16, 16, 16])
     """
 
     def __init__(self, source: nn.Module, field: OccupancyField) -> None:

@@ -106,6 +106,12 @@ def load_network(weights: str | Path | None = None, device: str = "auto") -> tup
     Raises:
         NearError: the file is missing or damaged, nothing says what it is, or its tensors are not those of the network
             that is described.
+
+    Example:
+        >>> import near_monai
+        >>> network, space = near_monai.load_network("coronary.safetensors")
+        >>> network.description.names, space.spacing
+        (('coronary',), 0.5)
     """
     where, path = pick_device(device), find_weights(weights)
     state, description = read_weights(path)

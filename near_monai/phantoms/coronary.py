@@ -54,6 +54,15 @@ def coronary_tree(rng: Generator, label: int = CORONARY, wall: float = 0.4) -> P
     Returns:
         A phantom with the single part "coronary arteries", whose shape is a :class:`RoundCones`. The two trees do
         not touch each other, and branches meet only where they fork.
+
+    Example:
+        >>> import numpy as np
+        >>> import near_monai
+        >>> tree = near_monai.coronary_tree(np.random.default_rng(0))
+        >>> grid = tree.grid(spacing=(1.0, 1.0, 1.0), margin=3.0)
+        >>> mask = tree.signed_distance(grid, truncate=3.0, label=9) < 0
+        >>> mask.shape == grid.shape, bool(mask.any())
+        (True, True)
     """
     tree = grow_tree(rng, wall)
     return Phantom((Part("coronary arteries", label, tree.cones(random_pose(rng))),))
