@@ -80,6 +80,9 @@ class CodeEncoder(LabelEncoder):
         >>> encoder = near_monai.CodeEncoder()
         >>> [tuple(code.shape) for code in encoder(torch.rand(1, 1, 16, 16, 16))]
         [(1, 16, 4, 4, 4), (1, 8, 8, 8, 8)]
+
+    Source:
+        Codes on a grid: Peng et al., Convolutional Occupancy Networks, ECCV 2020, arXiv 2003.04618.
     """
 
     def __init__(

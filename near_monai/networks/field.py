@@ -84,6 +84,9 @@ class OccupancyField(nn.Module):
         >>> code = [torch.zeros(1, 16, 4, 4, 4), torch.zeros(1, 8, 8, 8, 8)]
         >>> field(code, torch.zeros(1, 100, 3)).shape
         torch.Size([1, 1, 100])
+
+    Source:
+        Yang et al., Neural Annotation Refinement, MICCAI 2022, arXiv 2206.15328, but for the norm, see above.
     """
 
     def __init__(
