@@ -40,7 +40,7 @@ from near_monai.inferers.near_inferer import decode, encode, table_code
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.one_file import Options
-from near_monai.refinement.one_structure import MARGIN_MM
+from near_monai.refinement.one_structure import CONTEXT_MM
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.mask_repair import repair
 from near_monai.shipped_files import bundle_dir
@@ -87,7 +87,7 @@ def _round(path: Path, label: int | str) -> dict[str, float]:
         found["refine"] = _timed(run)[0]
         found["read"], file = _timed(lambda: read_label(path))
         mask = mask_of(file.array, choose_label(file.array, label))
-        box = crop_box(mask, file.grid.spacing, MARGIN_MM)
+        box = crop_box(mask, file.grid.spacing, CONTEXT_MM)
         grid, mask = box.grid(file.grid), np.ascontiguousarray(mask[box.slices()])
         found["distance"] = _timed(lambda: signed_distance(mask, grid.spacing, space.truncate))[0]
         busy = time.process_time()

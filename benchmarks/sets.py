@@ -27,7 +27,7 @@ from near_monai.geometry.distance import signed_distance
 Mask = NDArray[np.bool_]
 
 #: mm kept around label and truth: more than any method looks around.
-MARGIN_MM = 6.0
+PADDING_MM = 6.0
 #: mm kept around a true label before it is corrupted: islands appear up to there.
 CORRUPTION_MARGIN_MM = 15.0
 
@@ -42,11 +42,11 @@ class Masks:
     others: Mapping[str, Mask] = field(default_factory=dict)
 
     def crop(self) -> Masks:
-        """Only the part around the masks, plus :data:`MARGIN_MM`."""
+        """Only the part around the masks, plus :data:`PADDING_MM`."""
         either = self.noisy | self.truth
         for mask in self.others.values():
             either = either | mask
-        box = crop_box(either, self.grid.spacing, MARGIN_MM)
+        box = crop_box(either, self.grid.spacing, PADDING_MM)
         part = box.slices()
         others = {name: mask[part] for name, mask in self.others.items()}
         return Masks(self.noisy[part], self.truth[part], box.grid(self.grid), others)

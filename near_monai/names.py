@@ -65,7 +65,7 @@ OF_CONFIGURATIONS = {
     "heart_training_cases": "datasets.heart_cases",
     "inference_items": "data.case_lists",
     "join_processes": "training.handlers",
-    "keep_volume": "training.volume_calibration",
+    "calibrate_volume": "training.volume_calibration",
     "load_best": "training.checkpoints",
     "load_state": "networks.weight_files",
     "one_shape": "runs.tolerant_dataset",

@@ -19,7 +19,7 @@ from near_monai.anatomy import CORONARY
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.data.case_lists import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
 from near_monai.datasets.compact_distances import CompactField, stored
-from near_monai.datasets.label_shapes import MARGIN_MM, LabelShapes
+from near_monai.datasets.label_shapes import PADDING_MM, LabelShapes
 from near_monai.datasets.point_dataset import Item, TrainingCase
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import claim_empty, digest, write_json
@@ -43,7 +43,7 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path 
 
     def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
         tree = coronary_tree(np.random.default_rng((seed, number)))
-        grid = tree.grid((space.spacing,) * 3, MARGIN_MM)
+        grid = tree.grid((space.spacing,) * 3, PADDING_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
         return CompactField.of(distance[None], space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
 
@@ -111,7 +111,7 @@ def phantom_pair(
     rng = np.random.default_rng((seed, number, 1))  # the 1: never the trees of phantom_cases, whatever the seed
     tree = coronary_tree(rng)
     in_plane, slices = rng.uniform(0.35, 0.7), rng.uniform(0.35, 0.625)
-    grid = tree.grid(spacing or (in_plane, in_plane, slices), MARGIN_MM)
+    grid = tree.grid(spacing or (in_plane, in_plane, slices), PADDING_MM)
     distance = tree.signed_distance(grid, 3.0, CORONARY)
     corrupt = CorruptLabel(level, errors)
     corrupt.set_random_state(seed=int(rng.integers(2**31)))

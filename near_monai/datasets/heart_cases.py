@@ -17,7 +17,7 @@ from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.datasets.compact_distances import CompactField, stored
 from near_monai.datasets.coronary_cases import own_cases, pair_item, write_set
-from near_monai.datasets.label_shapes import MARGIN_MM, MapShapes, OrganShapes, heart_case
+from near_monai.datasets.label_shapes import PADDING_MM, MapShapes, OrganShapes, heart_case
 from near_monai.datasets.point_dataset import Channel, TrainingCase
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import digest
@@ -55,7 +55,7 @@ def structure_cases(
     @lru_cache(maxsize=1)  # the structures of one scale of a heart come one after the other
     def fields(number: int, scale: float) -> tuple[dict[int, NDArray[np.float32]], Grid]:
         heart = _training_heart(seed, number, anatomy)
-        grid = heart.grid((scale * space.spacing,) * 3, scale * MARGIN_MM)
+        grid = heart.grid((scale * space.spacing,) * 3, scale * PADDING_MM)
         return structure_fields(heart, grid, scale * space.truncate, anatomy), grid
 
     def make(number: int, structure: Structure) -> tuple[CompactField, NDArray[np.floating]]:
@@ -81,7 +81,7 @@ def _shrunk(
     structure: Structure, field: NDArray[np.floating], grid: Grid, space: WorkingSpace
 ) -> tuple[CompactField, NDArray[np.floating]]:
     """One structure, cut out and scaled down."""
-    box = crop_box(field < 0, grid.spacing, structure.scale * MARGIN_MM)
+    box = crop_box(field < 0, grid.spacing, structure.scale * PADDING_MM)
     distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale))[None]
     compact = CompactField.of(distance, space.truncate, space.spacing)
     return compact, np.diag([*(step / structure.scale for step in grid.spacing), 1.0])
@@ -102,7 +102,7 @@ def heart_cases(
 
     def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
         heart = _training_heart(seed, number, anatomy)
-        grid = heart.grid((space.spacing,) * 3, MARGIN_MM)
+        grid = heart.grid((space.spacing,) * 3, PADDING_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]) for s in anatomy.structures])
         return CompactField.of(distance, space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
@@ -193,7 +193,7 @@ def heart_pair(
     rng = np.random.default_rng((seed, number, 3))  # the 3: never the hearts of training, whatever the seed
     heart = whole_heart(rng)
     in_plane, slices = rng.uniform(0.5, 0.8), rng.uniform(0.5, 1.0)
-    grid = heart.grid(spacing or (in_plane, in_plane, slices), MARGIN_MM)
+    grid = heart.grid(spacing or (in_plane, in_plane, slices), PADDING_MM)
     fields = structure_fields(heart, grid, 3.0 * max(s.scale for s in HEART.structures))
     noisy = corrupt_map(fields, grid.spacing, level, np.random.RandomState(int(rng.integers(2**31))))
     return noisy, label_map(fields), grid
@@ -230,7 +230,7 @@ def structure_items(
             index = structure.index
             if structure.weights != weights or not (noisy == index).any():
                 continue
-            box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * MARGIN_MM)
+            box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * PADDING_MM)
             image, label = ((a[box.slices()] == index).astype(np.uint8) for a in (noisy, truth))
             name = f"heart_{seed}_{number:04d}_{structure.name}"
             items.append(pair_item(name, image, label, box.grid(grid)) | {"structure": structure.name})

@@ -35,7 +35,7 @@ from near_monai.transforms.preprocessing import (
 from near_monai.version import __version__
 
 #: mm of background kept around a shape.
-MARGIN_MM = 8.0
+PADDING_MM = 8.0
 #: A field and the world affine of its grid.
 Made = tuple[CompactField, NDArray[np.floating]]
 
@@ -69,7 +69,7 @@ class LabelShapes:
             PickLabeld("label", label, structure.name if label == AUTO or _is_another(label, structure) else None),
             CheckUnitsd("label", structure.scale),
             Shrinkd("label", structure.scale),
-            CropToLabeld("label", MARGIN_MM),
+            CropToLabeld("label", PADDING_MM),
             SignedDistanced("label", space.truncate),
             WorkingGridd("label", space.spacing),
         )
@@ -158,7 +158,7 @@ class MapShapes:
         file_grid = Grid.under(image.affine, whole.shape)
         scale = max(s.scale for s in self.anatomy.structures if (whole == s.index).any())
         check_units(box_of(known), file_grid.spacing, scale, name_of(item))
-        box = crop_box(known, file_grid.spacing, MARGIN_MM)
+        box = crop_box(known, file_grid.spacing, PADDING_MM)
         array, native = whole[box.slices()], box.grid(file_grid)
         fields = [
             signed_distance(array == s.index, native.spacing, self.space.truncate) for s in self.anatomy.structures

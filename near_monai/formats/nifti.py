@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from near_monai.formats.compressed_stream import CHUNK, GZIP_MAGIC, Unpacked
 from near_monai.formats.header_faults import HEADER_BYTES, UNIT_MM, check_forms, kind_of, unlogged
 from near_monai.formats.opened_volume import Stored, axes_of_one
-from near_monai.formats.voxel_values import BLOCK
+from near_monai.formats.voxel_values import VOXELS_AT_ONCE
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def opened(path: Path) -> Iterator[Stored]:
 
 def _parts(image: nib.Nifti1Image, stream: BinaryIO) -> Iterator[NDArray[Any]]:
     i, j, k = image.shape[:3]
-    at_once = max(BLOCK // (i * j), 1)
+    at_once = max(VOXELS_AT_ONCE // (i * j), 1)
     others = (0,) * (len(image.shape) - 3)
     for start in range(0, k, at_once):
         part = np.asanyarray(image.dataobj[(slice(None), slice(None), slice(start, start + at_once), *others)])

@@ -18,7 +18,7 @@ MOST_VALUES = 256
 #: Class numbers, in 8 bits where they fit.
 Labels = NDArray[np.uint8 | np.uint16]
 #: Voxels of which wide copies are made at once.
-BLOCK = 1 << 22
+VOXELS_AT_ONCE = 1 << 22
 
 
 def values_in(array: NDArray[np.integer]) -> list[int]:
@@ -93,7 +93,7 @@ def _numbers(part: NDArray[Any], where: object) -> NDArray[Any]:
 
 def _check_count(array: NDArray[np.integer], where: object) -> None:
     seen: set[int] = set()
-    for start in range(0, len(array), BLOCK):
-        seen.update(np.flatnonzero(np.bincount(array[start : start + BLOCK])).tolist())
+    for start in range(0, len(array), VOXELS_AT_ONCE):
+        seen.update(np.flatnonzero(np.bincount(array[start : start + VOXELS_AT_ONCE])).tolist())
     if len(seen) > MOST_VALUES:
         raise NearError(f"{where}: holds {len(seen)} different values; expected a label map: is it an image?")

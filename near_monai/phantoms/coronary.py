@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from near_monai.anatomy import CORONARY
 from near_monai.geometry.coordinates import FloatArray
-from near_monai.phantoms.exact_shapes import Part, Phantom, RoundCones
+from near_monai.phantoms.exact_shapes import NamedShape, Phantom, RoundCones
 from near_monai.phantoms.vessel_courses import (
     STEP,
     Branch,
@@ -65,7 +65,7 @@ def coronary_tree(rng: Generator, label: int = CORONARY, wall: float = 0.4) -> P
         (True, True)
     """
     tree = grow_tree(rng, wall)
-    return Phantom((Part("coronary arteries", label, tree.cones(random_pose(rng))),))
+    return Phantom((NamedShape("coronary arteries", label, tree.cones(random_pose(rng))),))
 
 
 def grow_tree(rng: Generator, wall: float = 0.4) -> CoronaryTree:

@@ -169,7 +169,7 @@ def _cone_distance(
 
 
 @dataclass(frozen=True)
-class Part:
+class NamedShape:
     """One shape of a phantom, with its name and its class index in a label map."""
 
     name: str
@@ -185,7 +185,7 @@ class Phantom:
         NearError: there is no part.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[NamedShape, ...]
 
     def __post_init__(self) -> None:
         if not self.parts:

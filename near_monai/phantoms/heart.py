@@ -19,7 +19,7 @@ from near_monai.anatomy import HEART, Anatomy
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.specks import drop_specks
 from near_monai.phantoms.coronary import grow_tree, random_pose
-from near_monai.phantoms.exact_shapes import Part, Phantom, RoundCones
+from near_monai.phantoms.exact_shapes import NamedShape, Phantom, RoundCones
 from near_monai.phantoms.solids import Ellipsoid, Plane, tube
 
 #: mm between the myocardium and the surface on which the arteries lie: fat.
@@ -40,7 +40,7 @@ def whole_heart(rng: Generator, anatomy: Anatomy = HEART) -> Phantom:
     shapes = [*builder.ventricles(), *builder.atria(), *builder.great_vessels()]
     pose = random_pose(rng)
     parts = [(name, _turned(shape, pose)) for name, shape in shapes] + [("coronary", tree.cones(pose))]
-    return Phantom(tuple(Part(name, anatomy.by_name(name).index, shape) for name, shape in parts))
+    return Phantom(tuple(NamedShape(name, anatomy.by_name(name).index, shape) for name, shape in parts))
 
 
 def structure_fields(phantom: Phantom, grid: Grid, truncate: float, anatomy: Anatomy = HEART) -> dict[int, FloatArray]:

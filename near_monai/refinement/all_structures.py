@@ -25,7 +25,7 @@ from near_monai.geometry.world_places import Place
 from near_monai.inferers.near_inferer import CaseCode, occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import shipped
-from near_monai.refinement.one_structure import MARGIN_MM, refine_mask, repair_scaled
+from near_monai.refinement.one_structure import CONTEXT_MM, refine_mask, repair_scaled
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.mask_repair import Repaired
 
@@ -81,7 +81,7 @@ def refine_all(
     """
     if not anatomy.knows(np.array(values_in(array))).any():
         raise NearError("no class of the anatomy table is in the label map; give another table")
-    margin = MARGIN_MM * max(s.scale for s in anatomy.structures)
+    margin = CONTEXT_MM * max(s.scale for s in anatomy.structures)
     box = widen(box_where(array, anatomy.knows), grid.spacing, margin, grid.shape)
     cut, sub = box.slices(), box.grid(grid)
     inner = array[cut]
@@ -116,7 +116,7 @@ def _by_each(
     """Every structure by its own function, on the part of the map where it is."""
     found = []
     for structure in (s for s in anatomy.structures if (array == s.index).any()):
-        box = crop_box(array == structure.index, grid.spacing, MARGIN_MM * structure.scale)
+        box = crop_box(array == structure.index, grid.spacing, CONTEXT_MM * structure.scale)
         mask = array[box.slices()] == structure.index
         network, space = networks(shipped(structure.weights))
         result = refine_mask(mask, box.grid(grid), network, space, structure=structure)

@@ -13,13 +13,18 @@ from near_monai.formats.label_maps import LabelMap
 from near_monai.geometry.components import Components
 from near_monai.geometry.world_places import in_world
 from near_monai.inferers.evidence import Evidence
-from near_monai.refinement.one_structure import Part, places_of, reasons
+from near_monai.refinement.one_structure import RefinedPart, places_of, reasons
 from near_monai.repair.findings_to_check import set_aside
 from near_monai.repair.out_of_distribution import remarks
 
 
 def figures_of(
-    file: LabelMap, structure: Structure, evidence: Evidence, parts: Sequence[Part], aside: Components, gone: bool
+    file: LabelMap,
+    structure: Structure,
+    evidence: Evidence,
+    parts: Sequence[RefinedPart],
+    aside: Components,
+    gone: bool,
 ) -> dict[str, Any]:
     """Figures, places and warnings of one class of a file.
 
@@ -61,11 +66,11 @@ def figures_of(
     }
 
 
-def _mean(values: Sequence[float], parts: Sequence[Part]) -> float:
+def _mean(values: Sequence[float], parts: Sequence[RefinedPart]) -> float:
     """Mean over the parts, weighted by the label in each."""
     weights = [float(np.count_nonzero(part.refined.label)) for part in parts]
     return float(np.average(values, weights=weights)) if sum(weights) else values[0]
 
 
-def _volume(part: Part, mask: NDArray[np.bool_]) -> float:
+def _volume(part: RefinedPart, mask: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(mask)) * part.refined.grid.voxel_volume

@@ -77,10 +77,10 @@ def refine_files(
     cases, output, part = find_cases(source), Path(output), Shard(*shard)
     _check_output(output, cases)
     sweep(output)
-    for kept in (_network, _anatomy):
+    for kept in (_kept_network, _anatomy):
         kept.cache_clear()  # the files may have changed since an earlier run
     anatomy, here = _anatomy(options.table), replace(options, device=str(pick_device(options.device)))
-    network, _ = _network(options.weights or shipped(VESSEL.weights), here.device)
+    network, _ = _kept_network(options.weights or shipped(VESSEL.weights), here.device)
     if options.structure is not None:  # what is wrong for every case is said once
         given = network.description if options.weights else None
         named(options.structure, anatomy if options.table else None, given)
@@ -200,7 +200,7 @@ def _refine(case: Case, known: dict[str, str] | None, output: Path, options: Opt
 def _done(case: Case, output: Path, options: Options) -> Row:
     """Refine a case; what its row says of the result."""
     refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
-    return refine(case, output, options, lambda w: _network(w, options.device), _anatomy(options.table))
+    return refine(case, output, options, lambda w: _kept_network(w, options.device), _anatomy(options.table))
 
 
 def _failed(case: Case, output: Path) -> Row:
@@ -234,7 +234,7 @@ def _killed(case: Case, output: Path) -> Row:
 
 
 @cache
-def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpace]:
+def _kept_network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpace]:
     return load_network(weights, device)
 
 

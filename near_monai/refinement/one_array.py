@@ -28,7 +28,7 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network, shipped
 from near_monai.refinement.class_meaning import doubts_of, subject_of
-from near_monai.refinement.one_structure import Part, places_of, reasons, refine_parts
+from near_monai.refinement.one_structure import RefinedPart, places_of, reasons, refine_parts
 from near_monai.repair.findings_to_check import set_aside
 from near_monai.repair.out_of_distribution import remarks
 
@@ -194,7 +194,7 @@ def _refined(
 
 
 def _places(
-    file: LabelMap, row: Structure, parts: Sequence[Part], gone: Components | None
+    file: LabelMap, row: Structure, parts: Sequence[RefinedPart], gone: Components | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Bridges and findings, in world mm."""
     found = places_of(row, parts)

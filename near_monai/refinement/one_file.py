@@ -31,7 +31,7 @@ from near_monai.networks.weight_files import shipped
 from near_monai.refinement.all_structures import Networks, refine_all
 from near_monai.refinement.case_figures import figures_of
 from near_monai.refinement.class_meaning import as_trained, doubts_of, subject_of
-from near_monai.refinement.one_structure import MARGIN_MM, Part, reasons, refine_mask, refine_parts
+from near_monai.refinement.one_structure import CONTEXT_MM, RefinedPart, reasons, refine_mask, refine_parts
 from near_monai.repair.mask_repair import VESSEL
 
 #: What viewers call the bridges of one class.
@@ -104,7 +104,7 @@ class _Subject:
     network: NearNetwork
     space: WorkingSpace
 
-    def saved(self, file: LabelMap, parts: Sequence[Part]) -> SavedCode:
+    def saved(self, file: LabelMap, parts: Sequence[RefinedPart]) -> SavedCode:
         """z of the case, as a file."""
         reference = file.grid.scaled(1 / self.structure.scale)
         codes = tuple(replace(code, reference=reference) for part in parts for code in part.refined.codes)
@@ -129,7 +129,7 @@ def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anat
     return _Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
 
 
-def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
     """The refined parts on the grid of the file."""
     return refine_parts(
         file.array,
@@ -144,20 +144,20 @@ def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anat
     )
 
 
-def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[Part]:
+def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
     """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
     structure, grid = subject.structure, file.grid
     inner = subject.evidence.box
-    box = widen(inner, grid.spacing, MARGIN_MM * structure.scale, grid.shape)
+    box = widen(inner, grid.spacing, CONTEXT_MM * structure.scale, grid.shape)
     cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(options.resolution or 0)
     array, near = np.ascontiguousarray(file.array[box.slices()]), box.grid(grid)
     mask = mask_of(array, subject.label)
     result = refine_mask(mask, near, subject.network, subject.space, cube, options.clean, structure)
-    yield Part.of(result, array, near, subject.label, anatomy, None)
+    yield RefinedPart.of(result, array, near, subject.label, anatomy, None)
 
 
 def _write(
-    case: Case, output: Path, file: LabelMap, parts: Sequence[Part], saved: SavedCode | None, options: Options
+    case: Case, output: Path, file: LabelMap, parts: Sequence[RefinedPart], saved: SavedCode | None, options: Options
 ) -> None:
     """Write everything that ``options`` ask for, the label map last; ``file`` then holds the refined one."""
     grid = parts[0].refined.grid

@@ -25,7 +25,7 @@ from near_monai.repair.findings_to_check import Finding, find
 from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
-MARGIN_MM = 5.0
+CONTEXT_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def repair_scaled(
 
 
 @dataclass(frozen=True)
-class Part:
+class RefinedPart:
     """A part of a case that was refined by itself.
 
     Attributes:
@@ -128,14 +128,14 @@ class Part:
     @classmethod
     def of(
         cls, refined: Refined, array: NDArray[Any], grid: Grid, label: int | str, anatomy: Anatomy, box: Box | None
-    ) -> Part:
+    ) -> RefinedPart:
         """The refined mask put back into the part ``array`` on ``grid`` that it came from."""
         fused = put_back(array, grid, refined.repaired.mask, refined.grid, label, anatomy)
         after = mask_of(fused, label)
         return cls(box, refined, fused, refined.repaired.within(after, refined.grid), after)
 
 
-def reasons(parts: Sequence[Part]) -> str:
+def reasons(parts: Sequence[RefinedPart]) -> str:
     """Why parts of a label were left as they were; empty if all were repaired."""
     return "; ".join(dict.fromkeys(part.repaired.beyond for part in parts if part.repaired.beyond))
 
@@ -150,7 +150,7 @@ def refine_parts(
     clean: bool,
     structure: Structure,
     anatomy: Anatomy,
-) -> Iterator[Part]:
+) -> Iterator[RefinedPart]:
     """Refine a class of a label map, part by part: what lies far apart is never in memory at once.
 
     Args:
@@ -165,13 +165,13 @@ def refine_parts(
         anatomy: the table.
     """
     for region in evidence.parts:
-        box = widen(region, native.spacing, MARGIN_MM * structure.scale, native.shape)
+        box = widen(region, native.spacing, CONTEXT_MM * structure.scale, native.shape)
         part, grid = np.ascontiguousarray(array[box.slices()]), box.grid(native)
         result = refine_mask(mask_of(part, label), grid, network, space, clean=clean, structure=structure)
-        yield Part.of(result, part, grid, label, anatomy, box)
+        yield RefinedPart.of(result, part, grid, label, anatomy, box)
 
 
-def places_of(structure: Structure, parts: Sequence[Part]) -> list[Finding]:
+def places_of(structure: Structure, parts: Sequence[RefinedPart]) -> list[Finding]:
     """Findings of all parts."""
     return [
         place

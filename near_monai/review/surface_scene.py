@@ -32,7 +32,7 @@ PALE = 205
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Mesh:
     """A triangle mesh.
 
     Attributes:
@@ -61,7 +61,7 @@ def scene_of(
     affine: NDArray[np.float64],
     labels: Sequence[int | str],
     anatomy: Anatomy,
-) -> list[Part]:
+) -> list[Mesh]:
     """All surfaces of a case; what holds no voxel has none.
 
     Args:
@@ -99,7 +99,7 @@ def _part(
     cell: float,
     wider: float,
     colour: tuple[int, ...] | None = None,
-) -> Part | None:
+) -> Mesh | None:
     """The surface of ``mask``, ``wider`` mm outside it, in cells of ``cell`` mm; ``None`` if there is nothing."""
     if not mask.any():
         return None
@@ -112,10 +112,10 @@ def _part(
     if field.min() >= wider:
         return None
     vertices, faces, _, _ = marching_cubes(field, wider)
-    return Part(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
+    return Mesh(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
 
 
-def packed(parts: Iterable[Part]) -> dict[str, Any]:
+def packed(parts: Iterable[Mesh]) -> dict[str, Any]:
     """Surfaces as plain JSON: names and counts, and all numbers, deflated, in base64.
 
     Per surface come V x 3 little-endian int16 (in units from ``origin``), then F x 3 int32; each row is the difference

@@ -28,7 +28,7 @@ HIGHEST = 0.95
 LEAST = 0.05
 
 
-def keep_volume(
+def calibrate_volume(
     network: NearNetwork,
     space: WorkingSpace,
     items: Sequence[dict[str, Any]],

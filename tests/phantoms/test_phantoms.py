@@ -12,7 +12,7 @@ from near_monai.anatomy import CORONARY
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.phantoms.coronary import coronary_tree
-from near_monai.phantoms.exact_shapes import Part, Phantom, RoundCones
+from near_monai.phantoms.exact_shapes import NamedShape, Phantom, RoundCones
 
 GRID = Grid((17, 22, 13), (0.7, 0.5, 1.1), (-4.0, -6.5, -5.0))
 TREES = 40
@@ -127,7 +127,7 @@ def test_bounds_touch_the_surface_and_the_grid_covers_them() -> None:
     shape = cones([0, 0, 0], [4, 0, -1], 1.0, 0.5)
     low, high = shape.bounds()
     np.testing.assert_allclose([low, high], [[-1, -1, -1.5], [4.5, 1, 1]])
-    grid = Phantom((Part("tube", 3, shape),)).grid((0.4, 0.7, 1.1), 1.5)
+    grid = Phantom((NamedShape("tube", 3, shape),)).grid((0.4, 0.7, 1.1), 1.5)
     np.testing.assert_allclose(grid.origin, low - 1.5)
     last = grid.to_mm(np.asarray(grid.shape) - 1)
     assert np.all(last >= high + 1.5 - 1e-9) and np.all(last < high + 1.5 + 2 * np.asarray(grid.spacing))
@@ -135,7 +135,7 @@ def test_bounds_touch_the_surface_and_the_grid_covers_them() -> None:
 
 def test_parts_of_a_label_are_united_and_others_ignored() -> None:
     one, two, three = (cones([x, 0, 0], [x, 1, 0], 1.0, 1.0) for x in (-3.0, 0.0, 3.0))
-    phantom = Phantom((Part("a", 2, one), Part("b", 5, two), Part("c", 2, three)))
+    phantom = Phantom((NamedShape("a", 2, one), NamedShape("b", 5, two), NamedShape("c", 2, three)))
     expected = np.minimum(one.signed_distance(GRID, 2.0), three.signed_distance(GRID, 2.0))
     np.testing.assert_array_equal(phantom.signed_distance(GRID, 2.0, 2), expected)
     np.testing.assert_allclose(phantom.bounds(), [[-4, -1, -1], [4, 2, 1]])
@@ -144,7 +144,7 @@ def test_parts_of_a_label_are_united_and_others_ignored() -> None:
 def test_unusable_input_is_refused() -> None:
     shape = random_cones(8)
     with pytest.raises(NearError, match="no part has label 4"):
-        Phantom((Part("a", 2, shape),)).signed_distance(GRID, 1.0, 4)
+        Phantom((NamedShape("a", 2, shape),)).signed_distance(GRID, 1.0, 4)
     with pytest.raises(NearError, match="at least one part"):
         Phantom(())
     with pytest.raises(NearError, match="truncate must be positive"):
