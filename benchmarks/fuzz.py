@@ -40,7 +40,7 @@ from near_monai.formats.label_maps import LabelMap, write_label
 from near_monai.formats.tensor_files import read_tensors, write_tensors
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.inferers.near_inferer import CaseCode
+from near_monai.inferers.case_code import CaseCode
 from near_monai.inferers.saved_codes import SavedCode, load_code, save_code
 from near_monai.networks.model_description import Description
 from near_monai.networks.weight_files import load_network, read_state

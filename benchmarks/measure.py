@@ -19,7 +19,7 @@ from benchmarks.sets import Case, Mask, Masks
 from benchmarks.unet import LogitGrid
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.inferers.near_inferer import occupancy
+from near_monai.inferers.occupancy import occupancy
 from near_monai.metrics.mask_metrics import Pair, dice, score
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network

@@ -36,7 +36,9 @@ from near_monai.formats.label_maps import read_label, write_label
 from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.distance import signed_distance
-from near_monai.inferers.near_inferer import decode, encode, table_code
+from near_monai.inferers.case_code import table_code
+from near_monai.inferers.decoding import decode
+from near_monai.inferers.encoding import encode
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.one_file import Options

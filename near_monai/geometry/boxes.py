@@ -128,3 +128,12 @@ def box_where(array: NDArray[Any], test: Callable[[NDArray[Any]], NDArray[np.boo
             hits[others[1]] |= passed.any(0)
     (a, x), (b, y), (c, z) = ((int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, hits))
     return Box((a, b, c), (x, y, z))
+
+
+def centres_in(patch: Grid, target: Grid) -> Box:
+    """Voxels of ``target`` whose centres lie in ``patch`` (lower faces included, so that patches share none)."""
+    low = np.ceil(target.to_voxel(patch.to_mm([-0.5] * 3)) - 1e-6)
+    high = np.ceil(target.to_voxel(patch.to_mm(np.asarray(patch.shape) - 0.5)) - 1e-6)
+    a, b, c = (int(x) for x in np.clip(low, 0, target.shape))
+    x, y, z = (int(x) for x in np.clip(high, 0, target.shape))
+    return Box((a, b, c), (max(x, a), max(y, b), max(z, c)))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,47 @@ WINDOW = 32
 TILE = 8
 #: Blocks per side of a patch (32 voxels), in which F is evaluated at once.
 PATCH = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One box of a tiling; all are voxels of the working grid.
+
+    Attributes:
+        core: its own voxels, which no other box has.
+        right: where what is computed of it is right: the core and a rim.
+        wide: what has to be computed for that.
+    """
+
+    core: Box
+    right: Box
+    wide: Box
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A way to visit the active blocks of a grid, box by box.
+
+    Attributes:
+        size: blocks per side of a box.
+        halo: voxels around a box that are computed along with it, so that its edge leaves no trace.
+        rim: voxels around it for which the result is right, too.
+    """
+
+    size: int
+    halo: int
+    rim: int = 0
+
+    def over(self, blocks: NDArray[np.bool_], within: Box | None = None) -> Iterator[Tile]:
+        """The boxes, see :func:`windows`."""
+        a, b, c = (n * BLOCK for n in blocks.shape)
+        for core in windows(blocks, self.size, within):
+            yield Tile(core, core.grow(self.rim, (a, b, c)), core.grow(self.halo, (a, b, c)))
+
+
+def part_of(array: Any, box: Box, whole: Box) -> Any:
+    """A view of the part in ``box`` of an array ``(..., D, H, W)`` that spans ``whole``, in cells of any size."""
+    return array[..., *box.within(whole).slices(whole.shape[0] // array.shape[-3])]
 
 
 def working_grid(mask_box: Box, native: Grid, spacing: float, margin: float) -> Grid:

@@ -17,7 +17,8 @@ from near_monai.formats.label_maps import LabelMap
 from near_monai.formats.tensor_files import fingerprint_of, read_tensors, write_tensors
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.region_frames import Frame, Pose
-from near_monai.inferers.near_inferer import CaseCode, decode_all
+from near_monai.inferers.case_code import CaseCode
+from near_monai.inferers.decoding import decode_all
 from near_monai.networks.model_description import Description, expect_keys, read_strict
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import find_shipped, find_weights, load_network
@@ -189,7 +190,7 @@ def redraw(
 def draw(saved: SavedCode, network: NearNetwork, target: Grid, path: str | Path) -> NDArray[np.floating]:
     """What F says of the regions of a code from a file, the surest of which counts.
 
-    See :func:`near_monai.inferers.near_inferer.decode_all`.
+    See :func:`near_monai.inferers.decoding.decode_all`.
 
     Raises:
         NearError: the file was changed: its numbers are none that F can read.

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from near_monai.geometry.boxes import Box
-from near_monai.geometry.windows import BLOCK, TILE, WINDOW, windows
+from near_monai.geometry.windows import BLOCK, TILE, WINDOW, Tile, Tiling, part_of
 from near_monai.networks.convolution import convolution
 from near_monai.networks.field import Code
 
-#: Voxels around a tile that its fine layers need for what they say up to :data:`RIM` voxels around it.
-TILE_HALO = 12
-RIM = 4
-#: Voxels around a window that its coarse layers see: gaps are judged by what lies on both sides. They can look further
-#: (36 voxels); that changes some 20 voxels of 14,000 where a case has several windows, and is not worth the work.
-WINDOW_HALO = 16
+#: How fine layers visit a grid: what they say is right up to a rim, where the tiles of the coarse code begin.
+FINE = Tiling(TILE, halo=12, rim=4)
+#: How coarse layers do: gaps are judged by what lies on both sides. They can look further (36 voxels); that changes
+#: some 20 voxels of 14,000 where a case has several windows, and is not worth the work.
+COARSE = Tiling(WINDOW, halo=16, rim=4)
 
 
 #: ``map``, in this thread or in several: called with a function and what it is to be applied to.
@@ -134,37 +133,36 @@ class CodeEncoder(LabelEncoder):
         Where nothing is near, every layer says what it says of empty space.
         """
         a, b, c = (n * BLOCK for n in blocks.shape)
-        shape = (a, b, c)
-
-        def everywhere(part: torch.Tensor, side: int) -> torch.Tensor:
-            return part[..., :1, :1, :1].repeat(1, 1, *(n // side for n in shape))
-
+        whole = Box((0, 0, 0), (a, b, c))
         fine = self.fold(_fold(torch.zeros_like(image_of(Box((0, 0, 0), (BLOCK,) * 3)))))
         start = self.down(fine)
         coarse = self.context(start)
-        codes = [everywhere(part, side) for part, side in zip(self._codes(coarse, fine), (4, 2), strict=False)]
-        start, coarse = everywhere(start, 4), everywhere(coarse, 4)
+        codes = [_everywhere(part, whole) for part in self._codes(coarse, fine)]
+        start, coarse = _everywhere(start, whole), _everywhere(coarse, whole)
 
-        def fold(tile: Box) -> tuple[torch.Tensor, torch.Tensor]:
-            wide, right = tile.grow(TILE_HALO, shape), tile.grow(RIM, shape)
-            fine, inside = self.fold(_fold(image_of(wide))), right.within(wide)
-            return self.down(fine)[..., *inside.slices(4)], fine[..., *inside.slices(2)].clone()
+        def fold(tile: Tile) -> tuple[torch.Tensor, torch.Tensor]:
+            fine = self.fold(_fold(image_of(tile.wide)))
+            return part_of(self.down(fine), tile.right, tile.wide), part_of(fine, tile.right, tile.wide).clone()
 
-        def fill(tile: Box, fine: torch.Tensor) -> None:
-            right = tile.grow(RIM, shape)
-            for code, part, side in zip(codes, self._codes(coarse[..., *right.slices(4)], fine), (4, 2), strict=False):
-                code[..., *tile.slices(side)] = part[..., *tile.within(right).slices(side)]
+        def fill(tile: Tile, fine: torch.Tensor) -> None:
+            for code, part in zip(codes, self._codes(part_of(coarse, tile.right, whole), fine), strict=True):
+                part_of(code, tile.core, whole)[:] = part_of(part, tile.core, tile.right)
 
-        tiles, seen = list(windows(blocks, TILE)), []
+        tiles, seen = list(FINE.over(blocks)), []
         for tile, (down, fine) in zip(tiles, spread(fold, tiles), strict=True):
-            start[..., *tile.grow(RIM, shape).slices(4)] = down  # here, in order: the rims of tiles overlap
+            part_of(start, tile.right, whole)[:] = down  # here, in order: the rims of tiles overlap
             seen.append(fine)
-        for core in windows(blocks, WINDOW):
-            wide, right = core.grow(WINDOW_HALO, shape), core.grow(RIM, shape)
-            context = self.context(start[..., *wide.slices(4)])
-            coarse[..., *right.slices(4)] = context[..., *right.within(wide).slices(4)]
+        for window in COARSE.over(blocks):
+            context = self.context(part_of(start, window.wide, whole))
+            part_of(coarse, window.right, whole)[:] = part_of(context, window.right, window.wide)
         list(spread(lambda pair: fill(*pair), zip(tiles, seen, strict=True)))
         return codes
+
+
+def _everywhere(block: torch.Tensor, whole: Box) -> torch.Tensor:
+    """A grid over ``whole`` of what a layer says of empty space, given the cells of one empty ``block``."""
+    cells = (n // BLOCK * block.shape[-1] for n in whole.shape)
+    return block[..., :1, :1, :1].repeat(1, 1, *cells)
 
 
 def _fold(image: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ from near_monai.geometry.components import count_components
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.geometry.world_places import Place
-from near_monai.inferers.near_inferer import CaseCode, occupancy
+from near_monai.inferers.case_code import CaseCode
+from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import shipped
 from near_monai.refinement.one_structure import CONTEXT_MM, refine_mask, repair_scaled

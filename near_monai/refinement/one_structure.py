@@ -18,8 +18,10 @@ from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.distance import resample_mask, signed_distance
 from near_monai.geometry.working_space import WorkingSpace
+from near_monai.inferers.case_code import CaseCode
+from near_monai.inferers.decoding import decode
 from near_monai.inferers.evidence import Evidence
-from near_monai.inferers.near_inferer import CaseCode, decode, occupancy
+from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
 from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair

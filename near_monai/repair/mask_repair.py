@@ -107,7 +107,7 @@ def repair(
 
     Args:
         mask: ``(X, Y, Z)`` the label.
-        probability: F on the same grid, as :func:`near_monai.inferers.near_inferer.occupancy` gives it.
+        probability: F on the same grid, as :func:`near_monai.inferers.occupancy.occupancy` gives it.
         grid: their grid.
         noise: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
         clean: also reconnect and drop small pieces.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from near_monai.datasets.point_dataset import TrainingCase
 from near_monai.formats.tensor_files import SUFFIX
-from near_monai.inferers.near_inferer import table_code
+from near_monai.inferers.case_code import table_code
 from near_monai.inferers.saved_codes import SavedCode, described, save_code
 from near_monai.networks.network import NearNetwork
 

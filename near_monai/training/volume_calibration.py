@@ -17,7 +17,7 @@ from monai.transforms import Transform
 from near_monai.anatomy import HEART
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.inferers.near_inferer import occupancy
+from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.training.checkpoints import write_best
 

@@ -1,6 +1,7 @@
 """Windows and inference: the sparse road equals the dense one, on any grid, and codes redraw the mask."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ from near_monai.geometry import windows
 from near_monai.geometry.coordinates import Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.inferers.near_inferer import NearInferer, decode, encode, occupancy
+from near_monai.inferers import decoding
+from near_monai.inferers.decoding import decode
+from near_monai.inferers.encoding import encode
+from near_monai.inferers.near_inferer import NearInferer
+from near_monai.inferers.occupancy import occupancy
+from near_monai.networks import encoder
 from near_monai.networks.encoder import CodeEncoder
 from near_monai.networks.field import OccupancyField
 from near_monai.networks.network import NearNetwork
@@ -71,15 +77,10 @@ def test_windowed_equals_dense(network: NearNetwork, mask: np.ndarray, monkeypat
     code = encode(mask, NATIVE, network, SPACE)
     probability = decode(code, network.field, NATIVE)
     assert code.blocks is not None and not code.blocks.all()
-    for name, size in (
-        ("networks.encoder.WINDOW", 4),
-        ("inferers.near_inferer.WINDOW", 4),
-        ("networks.encoder.TILE", 2),
-        ("inferers.near_inferer.TILE", 2),
-    ):
-        monkeypatch.setattr(f"near_monai.{name}", size)
-    monkeypatch.setattr("near_monai.inferers.near_inferer.PATCH", 1)
-    monkeypatch.setattr("near_monai.networks.encoder.WINDOW_HALO", 24)  # what this small encoder can see
+    for name, size in (("WINDOWS", 4), ("TILES", 2), ("PATCHES", 1)):
+        monkeypatch.setattr(decoding, name, replace(getattr(decoding, name), size=size))
+    monkeypatch.setattr(encoder, "FINE", replace(encoder.FINE, size=2))
+    monkeypatch.setattr(encoder, "COARSE", replace(encoder.COARSE, size=4, halo=24))  # what this small encoder can see
     assert len(list(windows.windows(code.blocks, 4))) > 4
     cut = encode(mask, NATIVE, network, SPACE)
     inside = probability > 0

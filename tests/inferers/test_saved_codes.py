@@ -15,7 +15,8 @@ from near_monai.anatomy import by_name, row_of
 from near_monai.errors import NearError
 from near_monai.formats.tensor_files import fingerprint_of, read_tensors, write_tensors
 from near_monai.geometry.coordinates import Grid
-from near_monai.inferers.near_inferer import decode, encode
+from near_monai.inferers.decoding import decode
+from near_monai.inferers.encoding import encode
 from near_monai.inferers.saved_codes import SavedCode, load_code, redraw, save_code
 from near_monai.networks.weight_files import load_network, read_weights, shipped, write_weights
 from near_monai.refinement.many_files import refine_files

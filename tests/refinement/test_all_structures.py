@@ -18,7 +18,8 @@ from near_monai.fusion.overlaps import Claim, by_priority, slits
 from near_monai.geometry.boxes import Box
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.inferers.near_inferer import decode_all, occupancy
+from near_monai.inferers.decoding import decode_all
+from near_monai.inferers.occupancy import occupancy
 from near_monai.inferers.saved_codes import SavedCode, load_code, save_code
 from near_monai.networks.encoder import LabelEncoder
 from near_monai.networks.field import PointwiseMLP
