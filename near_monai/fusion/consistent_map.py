@@ -39,8 +39,8 @@ def compose(claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anat
     for _ in range(ROUNDS):
         corrected, done, flagged = correct(array, grid, anatomy)
         # a piece that went may have lain between two structures: its voxels are theirs
-        filled = fill_slits(corrected, claims, before, grid, anatomy, without=array)
-        array, changes = corrected, changes + done + filled
+        array, filled = fill_slits(corrected, claims, before, grid, anatomy, without=array)
+        changes += done + filled
         if not filled:
             break
     return Composed(array, changes, flagged)

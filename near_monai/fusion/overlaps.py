@@ -7,7 +7,7 @@ probabilities decide, and the fusion priority where they do not.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,8 @@ def merge(
                 detail = f"{outcome} {anatomy.name(int(other))}"
                 changes += Change.each("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail)
         there[wins], certainty[wins] = claim.index, own[wins]
-    return merged, changes + fill_slits(merged, ordered, before, grid, anatomy)
+    filled, slit_changes = fill_slits(merged, ordered, before, grid, anatomy)
+    return filled, changes + slit_changes
 
 
 def fill_slits(
@@ -85,11 +86,11 @@ def fill_slits(
     grid: Grid,
     anatomy: Anatomy = HEART,
     without: NDArray[np.uint8] | None = None,
-) -> list[Change]:
-    """Give the voxels of slits to the neighbour that is surest of them, the first in the priority if none is, in place.
+) -> tuple[NDArray[np.uint8], list[Change]]:
+    """Give the voxels of slits to the neighbour that is surest of them, the first in the priority if none is.
 
     Args:
-        merged: label map ``(X, Y, Z)``, changed.
+        merged: label map ``(X, Y, Z)``.
         claims: the structures that may get a voxel.
         before: the map before refinement.
         grid: their grid.
@@ -97,30 +98,40 @@ def fill_slits(
         without: per voxel, a structure that does not get it.
 
     Returns:
-        What was filled.
+        The map without slits, and what was filled.
     """
     changes: list[Change] = []
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
-    while (slit := slits(merged, before, grid)).any():
-        voxels = voxels_of(slit)
-        neighbours = np.stack(list(_neighbours(voxels, merged)))
-        winner, best = np.zeros(len(voxels), merged.dtype), np.full(len(voxels), -1, np.float32)
-        for claim in ordered:
-            may = (neighbours == claim.index).any(0)
-            if without is not None:
-                may &= without[slit] != claim.index
-            inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
-            own = np.zeros(len(voxels), np.float32)
-            own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
-            better = may & (own > best)
-            winner[better], best[better] = claim.index, own[better]
-        if not winner.any():
-            break  # between structures that may not get them
-        merged[slit] = winner
-        for index in np.unique(winner[winner > 0]).tolist():
-            place = slit & (merged == index)
-            changes += Change.each("slit", index, "filled", place, grid, f"with {anatomy.name(index)}")
-    return changes
+    while True:  # what was filled may be a neighbour of what was not
+        given = _given_to(slits(merged, before, grid), merged, ordered, without)
+        if not given.any():  # no slit is left, or none that a neighbour may get
+            return merged, changes
+        merged = np.where(given, given, merged)
+        for index in np.unique(given[given > 0]).tolist():
+            changes += Change.each("slit", index, "filled", given == index, grid, f"with {anatomy.name(index)}")
+
+
+def _given_to(
+    slit: NDArray[np.bool_], merged: NDArray[np.uint8], ordered: Sequence[Claim], without: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Per voxel of the ``slit`` ``(X, Y, Z)`` the structure that gets it; 0 elsewhere and where none may."""
+    voxels = voxels_of(slit)
+    given = np.zeros_like(merged)
+    if not len(voxels):
+        return given
+    neighbours = np.stack(list(_neighbours(voxels, merged)))
+    winner, best = np.zeros(len(voxels), merged.dtype), np.full(len(voxels), -1, np.float32)
+    for claim in ordered:
+        may = (neighbours == claim.index).any(0)
+        if without is not None:
+            may &= without[slit] != claim.index
+        inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
+        own = np.zeros(len(voxels), np.float32)
+        own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
+        better = may & (own > best)
+        winner[better], best[better] = claim.index, own[better]
+    given[slit] = winner
+    return given
 
 
 def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> NDArray[np.uint8]:
