@@ -18,9 +18,9 @@ from tqdm import tqdm
 from near_monai.anatomy import CORONARY
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.data.case_lists import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
-from near_monai.datasets.compact_distances import CompactField, stored
-from near_monai.datasets.label_shapes import PADDING_MM, LabelShapes
-from near_monai.datasets.point_dataset import Item, TrainingCase
+from near_monai.datasets.label_shapes import LabelShapes
+from near_monai.datasets.point_dataset import Item
+from near_monai.datasets.training_case import PADDING_MM, Distances, TrainingCase, cached_case
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import claim_empty, digest, write_json
 from near_monai.formats.label_maps import LabelMap, write_label
@@ -41,19 +41,17 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path 
     ``cache`` is as for :class:`near_monai.LabelShapes`.
     """
 
-    def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
+    def make(number: int) -> Distances:
         tree = coronary_tree(np.random.default_rng((seed, number)))
         grid = tree.grid((space.spacing,) * 3, PADDING_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
-        return CompactField.of(distance[None], space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
+        return distance[None], np.diag([*grid.spacing, 1.0])
 
     state = digest([__version__, *astuple(space)])
-    cases = []
-    for number in tqdm(range(count), "generated trees", delay=2):
-        name = f"phantom_{seed}_{number:04d}"
-        field, shape, affine = stored(cache, name, state, partial(make, number))
-        cases.append(TrainingCase(name, field, Grid.of(shape, (space.spacing,) * 3), affine))
-    return cases
+    return [
+        cached_case(f"phantom_{seed}_{number:04d}", state, partial(make, number), space, cache)
+        for number in tqdm(range(count), "generated trees", delay=2)
+    ]
 
 
 def training_cases(

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.corruption.corrupt_label import CorruptLabel
-from near_monai.datasets.compact_distances import CompactField, stored
 from near_monai.datasets.coronary_cases import own_cases, pair_item, write_set
-from near_monai.datasets.label_shapes import PADDING_MM, MapShapes, OrganShapes, heart_case
-from near_monai.datasets.point_dataset import Channel, TrainingCase
+from near_monai.datasets.label_shapes import MapShapes, OrganShapes
+from near_monai.datasets.training_case import PADDING_MM, Channel, Distances, TrainingCase, cached_case
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import digest
 from near_monai.geometry.boxes import crop_box
@@ -58,18 +57,16 @@ def structure_cases(
         grid = heart.grid((scale * space.spacing,) * 3, scale * PADDING_MM)
         return structure_fields(heart, grid, scale * space.truncate, anatomy), grid
 
-    def make(number: int, structure: Structure) -> tuple[CompactField, NDArray[np.floating]]:
+    def make(number: int, structure: Structure) -> Distances:
         found, grid = fields(number, structure.scale)
-        return _shrunk(structure, found[structure.index], grid, space)
+        return _shrunk(structure, found[structure.index], grid)
 
     own = sorted((s for s in anatomy.structures if s.weights == weights), key=lambda s: s.scale)
     cases = []
     for number, structure in itertools.product(range(count), own):
         name = f"heart_{seed}_{number:04d}_{structure.name}"
         state = digest([__version__, structure.scale, *astuple(space)])
-        field, shape, affine = stored(cache, name, state, partial(make, number, structure))
-        grid = Grid.of(shape, (space.spacing,) * 3)
-        cases.append(TrainingCase(name, field, grid, affine, (Channel(structure.tubular),), structures=(structure,)))
+        cases.append(cached_case(name, state, partial(make, number, structure), space, cache, (structure,)))
     return cases
 
 
@@ -77,14 +74,11 @@ def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
     return whole_heart(np.random.default_rng((seed, number, 2)), anatomy)
 
 
-def _shrunk(
-    structure: Structure, field: NDArray[np.floating], grid: Grid, space: WorkingSpace
-) -> tuple[CompactField, NDArray[np.floating]]:
+def _shrunk(structure: Structure, field: NDArray[np.floating], grid: Grid) -> Distances:
     """One structure, cut out and scaled down."""
     box = crop_box(field < 0, grid.spacing, structure.scale * PADDING_MM)
     distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale))[None]
-    compact = CompactField.of(distance, space.truncate, space.spacing)
-    return compact, np.diag([*(step / structure.scale for step in grid.spacing), 1.0])
+    return distance, np.diag([*(step / structure.scale for step in grid.spacing), 1.0])
 
 
 def heart_cases(
@@ -100,20 +94,18 @@ def heart_cases(
         cache: see :class:`near_monai.LabelShapes`.
     """
 
-    def make(number: int) -> tuple[CompactField, NDArray[np.floating]]:
+    def make(number: int) -> Distances:
         heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((space.spacing,) * 3, PADDING_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]) for s in anatomy.structures])
-        return CompactField.of(distance, space.truncate, space.spacing), np.diag([*grid.spacing, 1.0])
+        return distance, np.diag([*grid.spacing, 1.0])
 
     state = digest([__version__, [asdict(s) for s in anatomy.structures], *astuple(space)])
-    cases = []
-    for number in range(count):
-        name = f"heart_{seed}_{number:04d}"
-        field, shape, affine = stored(cache, name, state, partial(make, number))
-        cases.append(heart_case(name, field, Grid.of(shape, (space.spacing,) * 3), affine, anatomy))
-    return cases
+    return [
+        cached_case(f"heart_{seed}_{number:04d}", state, partial(make, number), space, cache, anatomy.structures)
+        for number in range(count)
+    ]
 
 
 def heart_training_cases(

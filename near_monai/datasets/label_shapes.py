@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure, by_name, table_of
 from near_monai.data.case_lists import case_name
 from near_monai.data.class_selection import AUTO
 from near_monai.data.fingerprints import fingerprint
-from near_monai.datasets.compact_distances import CompactField, stored
-from near_monai.datasets.point_dataset import Channel, Item, TrainingCase
+from near_monai.datasets.point_dataset import Item
+from near_monai.datasets.training_case import PADDING_MM, Distances, TrainingCase, cached_case
 from near_monai.errors import NearError, some
 from near_monai.geometry.boxes import box_of, crop_box
 from near_monai.geometry.coordinates import Grid, sample_axes
@@ -33,11 +32,6 @@ from near_monai.transforms.preprocessing import (
     WorkingGridd,
 )
 from near_monai.version import __version__
-
-#: mm of background kept around a shape.
-PADDING_MM = 8.0
-#: A field and the world affine of its grid.
-Made = tuple[CompactField, NDArray[np.floating]]
 
 logger = logging.getLogger("near_monai")
 
@@ -79,15 +73,13 @@ class LabelShapes:
         return usable_cases(items, self._case)
 
     def _case(self, item: Item) -> TrainingCase:
-        field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
-        channels = (Channel(self.structure.tubular),)
-        return TrainingCase(name_of(item), field, grid, affine, channels, structures=(self.structure,), own=True)
+        return _own_case(item, self.settings, lambda: self._make(item), self.space, self.cache, (self.structure,))
 
-    def _make(self, item: Item) -> Made:
+    def _make(self, item: Item) -> Distances:
         for step in self.steps:  # MONAI's Compose would hide the one line that says what is wrong
             item = step(item)
         distance = item["label"]
-        return CompactField.of(distance.as_tensor(), self.space.truncate, self.space.spacing), distance.affine.numpy()
+        return distance.as_tensor(), distance.affine.numpy()
 
 
 def _is_another(label: int | str, structure: Structure) -> bool:
@@ -146,10 +138,10 @@ class MapShapes:
         return usable_cases(items, self._case)
 
     def _case(self, item: Item) -> TrainingCase:
-        field, grid, affine = _kept(item, self.cache, self.settings, self.space, self._make)
-        return heart_case(name_of(item), field, grid, affine, self.anatomy, own=True)
+        rows = self.anatomy.structures
+        return _own_case(item, self.settings, lambda: self._make(item), self.space, self.cache, rows)
 
-    def _make(self, item: Item) -> Made:
+    def _make(self, item: Item) -> Distances:
         image = ReadLabeld("label")(item)["label"]
         whole = image[0].numpy()
         known = self.anatomy.knows(whole)
@@ -165,8 +157,7 @@ class MapShapes:
         ]
         grid = native.isotropic(self.space.spacing)
         distance = sample_axes(torch.as_tensor(np.stack(fields))[None], grid.axes_in(native))[0]
-        compact = CompactField.of(distance, self.space.truncate, self.space.spacing)
-        return compact, grid.affine_from(image.affine.numpy(), file_grid)
+        return distance, grid.affine_from(image.affine.numpy(), file_grid)
 
 
 def usable_cases(items: Iterable[Item], make: Callable[[Item], TrainingCase]) -> list[TrainingCase]:
@@ -197,41 +188,16 @@ def name_of(item: Item) -> str:
     return str(item["name"]) if "name" in item else case_name(item["label"])
 
 
-def heart_case(
-    name: str,
-    field: CompactField | Path,
-    grid: Grid,
-    affine: NDArray[np.floating],
-    anatomy: Anatomy,
-    own: bool = False,
+def _own_case(
+    item: Item,
+    settings: object,
+    make: Callable[[], Distances],
+    space: WorkingSpace,
+    cache: str | Path | None,
+    structures: tuple[Structure, ...],
 ) -> TrainingCase:
-    """A case with one channel per structure of ``anatomy``."""
-    order = sorted(range(len(anatomy.structures)), key=lambda n: anatomy.structures[n].rank)
-    channels = tuple(Channel(s.tubular, s.scale) for s in anatomy.structures)
-    world = np.asarray(affine, np.float64)
-    return TrainingCase(name, field, grid, world, channels, tuple(order), anatomy.structures, own)
-
-
-def _kept(
-    item: Item, cache: str | Path | None, settings: object, space: WorkingSpace, make: Callable[[Item], Made]
-) -> tuple[CompactField | Path, Grid, NDArray[np.float64]]:
-    """Field, grid and affine of an item, from the cache if it has a file.
-
-    Raises:
-        NearError: it has no surface to learn from, or whatever ``make`` raises.
-    """
-
-    def checked() -> Made:
-        field, affine = make(item)
-        if not len(field.surface):
-            raise NearError(
-                f"{name_of(item)}: no surface on a grid of {space.spacing:g} mm; expected a class that neither fills "
-                "its volume nor is thinner than a voxel of that size"
-            )
-        return field, affine
-
+    """The case of an item; what is made of an image in memory is kept in memory, too."""
     label = item["label"]
     in_file = isinstance(label, str | Path)
     state = fingerprint(Path(label), settings) if in_file else ""
-    field, shape, affine = stored(cache if in_file else None, name_of(item), state, checked)
-    return field, Grid.of(shape, (space.spacing,) * 3), affine
+    return cached_case(name_of(item), state, make, space, cache if in_file else None, structures, own=True)

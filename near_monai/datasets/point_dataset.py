@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import Dataset
 from monai.transforms import Randomizable
-from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure, by_name
-from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.corruption.surface_errors import smooth_noise
-from near_monai.datasets.compact_distances import CompactField
 from near_monai.datasets.point_sampling import band_share, draw_points
+from near_monai.datasets.training_case import TrainingCase
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
@@ -26,61 +20,6 @@ from near_monai.geometry.working_space import WorkingSpace
 
 #: What a training case can be made of: a `label` (path, or image in memory), and a `name` if no path gives it.
 Item = Mapping[Any, Any]
-#: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
-_read = lru_cache(maxsize=128)(CompactField.load)
-
-
-@dataclass(frozen=True)
-class Channel:
-    """How one structure of a training case is corrupted.
-
-    Attributes:
-        tubular: it is a vessel, see :class:`near_monai.CorruptLabel`.
-        scale: errors are so many times larger than those of a coronary.
-    """
-
-    tubular: bool = True
-    scale: float = 1.0
-
-    def corrupt(
-        self, field: NDArray[np.float32], spacing: ArrayLike, level: float, rng: np.random.RandomState
-    ) -> NDArray[np.bool_]:
-        """Noisy mask of ``field`` ``(X, Y, Z)``, in mm, right to 3 mm times the scale."""
-        corruption = CorruptLabel(level, tubular=self.tubular)
-        corruption.set_random_state(state=rng)
-        if self.scale == 1.0:
-            return corruption(field, spacing)
-        return corruption(field / np.float32(self.scale), np.asarray(spacing) / self.scale)
-
-
-@dataclass(frozen=True)
-class TrainingCase:
-    """One training case: signed distances on the working grid, of one structure or of several that fit together.
-
-    Attributes:
-        name: case name.
-        stored: the distances, or the file that holds them.
-        grid: the isotropic working grid.
-        affine: 4 x 4 world affine of that grid.
-        channels: what is known of every channel.
-        order: the channels by fusion priority, winner first.
-        structures: what they show, one per channel.
-        own: made from a label map of the user's, not generated.
-    """
-
-    name: str
-    stored: CompactField | Path
-    grid: Grid
-    affine: NDArray[np.float64]
-    channels: tuple[Channel, ...] = (Channel(),)
-    order: tuple[int, ...] = (0,)
-    structures: tuple[Structure, ...] = (by_name("coronary"),)
-    own: bool = False
-
-    @property
-    def field(self) -> CompactField:
-        """The distances, read if a file holds them."""
-        return _read(self.stored) if isinstance(self.stored, Path) else self.stored
 
 
 class PointDataset(Dataset, Randomizable):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from near_monai.anatomy import Structure
-from near_monai.datasets.point_dataset import TrainingCase
+from near_monai.datasets.training_case import TrainingCase
 from near_monai.errors import NearError
 from near_monai.networks.code_table import CodeTable
 from near_monai.networks.definitions import build_network

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from near_monai.datasets.point_dataset import TrainingCase
+from near_monai.datasets.training_case import TrainingCase
 from near_monai.formats.tensor_files import SUFFIX
 from near_monai.inferers.case_code import table_code
 from near_monai.inferers.saved_codes import SavedCode, described, save_code

@@ -15,7 +15,8 @@ from near_monai.anatomy import CORONARY
 from near_monai.datasets.coronary_cases import evaluation_items, phantom_cases, phantom_pair, training_cases
 from near_monai.datasets.heart_cases import heart_cases, structure_cases
 from near_monai.datasets.label_shapes import LabelShapes, MapShapes, OrganShapes
-from near_monai.datasets.point_dataset import PointDataset, TrainingCase
+from near_monai.datasets.point_dataset import PointDataset
+from near_monai.datasets.training_case import TrainingCase
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import Grid, sample
 from near_monai.geometry.working_space import WorkingSpace
