@@ -37,10 +37,7 @@ def claim_folder(folder: str | Path, bundle_root: str | Path) -> None:
     """Check the configuration in force, overrides included, and write it to ``folder``/config.json.
 
     A client that hands over a list of items to train on, as MONAI Label does, starts a new run every time: an older one
-    in ``folder`` is kept beside it.
-
-    Called from a bundle configuration: no expression can name the whole configuration that it is part of, so the
-    parser that evaluates the call is looked up among the callers.
+    in ``folder`` is kept beside it. Called from a bundle configuration.
 
     Raises:
         NearError: the folder holds a run with another configuration, a key means nothing (see :func:`check_keys`), or
@@ -49,12 +46,7 @@ def claim_folder(folder: str | Path, bundle_root: str | Path) -> None:
     command = getattr(sys.modules["__main__"], "__spec__", None)
     if command is not None and command.name.startswith("monai.bundle"):
         show_one_line()  # MONAI's own command shows a traceback of every error
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
-        frame = frame.f_back
-    if frame is None:
-        raise NearError("claim_folder was called outside a MONAI configuration; use it in the steps of a run")
-    config = json.loads(json.dumps(frame.f_locals["self"].get(), default=str))
+    config = configuration_of(parser_in_charge())
     shipped = (bundle_dir() / "configs").glob("*.json")
     check_keys(config, {key for file in shipped for key in keys_of(ConfigParser.load_config_file(str(file)))})
     if not (Path(bundle_root) / "configs" / "metadata.json").is_file():
@@ -64,21 +56,54 @@ def claim_folder(folder: str | Path, bundle_root: str | Path) -> None:
     path = Path(folder) / CONFIG_NAME
     if is_handed_over(config) and path.is_file():
         _set_aside(path.parent)
-    if (path.parent / RUN_FILE).is_file():
-        raise NearError(f"{folder}: holds results of near-monai refine; give another output_dir")
-    trained, refined = any(path.parent.glob("*.pt")), (path.parent / RECORD_FOLDER).is_dir()
-    if path.is_file() and (trained or refined):  # it says what those weights, or results, are
-        free = FREE_KEYS if trained else (*FREE_KEYS, "dataset_dir")
-        before = json.loads(path.read_text(encoding="utf-8"))
-        keys = [k for k in {**before, **config} if k not in free and before.get(k) != config.get(k)]
-        if keys:
-            raise NearError(
-                f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another "
-                "output_dir, or delete that folder to start anew"
-            )
+    check_folder(path.parent, config)
     if idist.get_rank() == 0:
         sweep(path.parent)
         write_json(path, config)
+
+
+def parser_in_charge() -> ConfigParser:
+    """The parser that evaluates the configuration which called us.
+
+    MONAI hands it to nobody, and no expression can name the whole configuration that it is part of: it is looked up
+    among the callers, here and nowhere else.
+
+    Raises:
+        NearError: there is none.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(found := frame.f_locals.get("self"), ConfigParser):
+            return found
+        frame = frame.f_back
+    raise NearError("claim_folder was called outside a MONAI configuration; use it in the steps of a run")
+
+
+def configuration_of(parser: ConfigParser) -> dict[str, Any]:
+    """What a parser was told, as JSON."""
+    config: dict[str, Any] = json.loads(json.dumps(parser.get(), default=str))
+    return config
+
+
+def check_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a folder that holds results of something else.
+
+    Raises:
+        NearError: of ``near-monai refine``, or of a run whose configuration was not ``config``.
+    """
+    if (folder / RUN_FILE).is_file():
+        raise NearError(f"{folder}: holds results of near-monai refine; give another output_dir")
+    path, trained = folder / CONFIG_NAME, any(folder.glob("*.pt"))
+    if not path.is_file() or not (trained or (folder / RECORD_FOLDER).is_dir()):
+        return  # it says what weights or results are, and there are none
+    free = FREE_KEYS if trained else (*FREE_KEYS, "dataset_dir")
+    before = json.loads(path.read_text(encoding="utf-8"))
+    keys = [k for k in {**before, **config} if k not in free and before.get(k) != config.get(k)]
+    if keys:
+        raise NearError(
+            f"{folder}: holds a run with another configuration ({', '.join(sorted(keys))}); give another output_dir, "
+            "or delete that folder to start anew"
+        )
 
 
 def is_handed_over(config: dict[str, Any]) -> bool:

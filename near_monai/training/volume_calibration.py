@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Transform
+from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART
 from near_monai.geometry.coordinates import Grid
@@ -76,12 +77,17 @@ def volume_thresholds(
         true += label.sum((1, 2, 3))
         for channel, own in enumerate(probability):
             found[channel].append(own[own > LEAST])
-    thresholds = []
-    for structure, parts, count in zip(HEART.structures, found, true.astype(int), strict=True):
-        own = np.sort(np.concatenate(parts))[::-1]
-        at = float(own[min(count, len(own)) - 1]) if count and len(own) else structure.threshold
-        thresholds.append(float(np.clip(at, structure.threshold, HIGHEST)))
-    return thresholds
+    return [
+        threshold_for(np.concatenate(parts), count, structure.threshold)
+        for structure, parts, count in zip(HEART.structures, found, true.astype(int), strict=True)
+    ]
+
+
+def threshold_for(probability: NDArray[np.floating], count: int, lowest: float) -> float:
+    """The threshold that ``count`` of the values ``(N,)`` reach: not below ``lowest``, not above :data:`HIGHEST`."""
+    falling = np.sort(probability)[::-1]
+    at = float(falling[min(count, len(falling)) - 1]) if count and len(falling) else lowest
+    return float(np.clip(at, lowest, HIGHEST))
 
 
 def shift_to(network: NearNetwork, thresholds: Sequence[float]) -> None:
