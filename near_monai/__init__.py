@@ -2,8 +2,9 @@
 
 The wings in the order of their imports: each imports only what stands above it.
 
-- ``errors``, ``version``, ``names``, ``shipped_files``, ``anatomy``: what everybody needs.
+- ``errors``, ``version``, ``names``, ``shipped_files``: what everybody needs.
 - ``geometry``: where things are, in voxels and in mm.
+- ``anatomy``: what a label map holds.
 - ``formats``: files on disk, read strictly and written whole.
 - ``data``: which label maps, and which class of them.
 - ``phantoms``: generated hearts and coronary trees, whose truth is known.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.errors import NearError
+from near_monai.geometry.scale import Scale
 
 #: Label maps hold at most 16 bits per voxel.
 LARGEST = 65535
@@ -75,6 +76,11 @@ class Structure:
     trust: Trust = ORGAN_TRUST
     threshold: float = 0.5
     colour: tuple[int, int, int] = (128, 128, 128)
+
+    @property
+    def size(self) -> Scale:
+        """The way into its scale, and back to mm."""
+        return Scale(self.scale)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
 
 def _shrunk(structure: Structure, field: NDArray[np.floating], grid: Grid) -> Distances:
     """One structure, cut out and scaled down."""
-    box = crop_box(field < 0, grid.spacing, structure.scale * PADDING_MM)
+    box = crop_box(field < 0, grid.spacing, structure.size.mm(PADDING_MM))
     distance = torch.as_tensor(field[box.slices()] / np.float32(structure.scale))[None]
     return distance, np.diag([*(step / structure.scale for step in grid.spacing), 1.0])
 
@@ -196,7 +196,7 @@ def noisy_map(
 ) -> NDArray[np.uint8]:
     """A true label map with noise on every structure; arguments as for :func:`corrupt_map`."""
     fields = {
-        s.index: signed_distance(truth == s.index, spacing, 3.0 * s.scale)
+        s.index: signed_distance(truth == s.index, spacing, s.size.mm(3.0))
         for s in anatomy.structures
         if (truth == s.index).any()
     }
@@ -222,7 +222,7 @@ def structure_items(
             index = structure.index
             if structure.weights != weights or not (noisy == index).any():
                 continue
-            box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.scale * PADDING_MM)
+            box = crop_box((noisy == index) | (truth == index), grid.spacing, structure.size.mm(PADDING_MM))
             image, label = ((a[box.slices()] == index).astype(np.uint8) for a in (noisy, truth))
             name = f"heart_{seed}_{number:04d}_{structure.name}"
             items.append(pair_item(name, image, label, box.grid(grid)) | {"structure": structure.name})

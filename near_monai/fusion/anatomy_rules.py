@@ -89,7 +89,7 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
     found = Components.of(mask)
     volume = found.sizes * grid.voxel_volume
     diagonal = np.array([np.linalg.norm(np.multiply(box.shape, grid.spacing)) for box in found.boxes])
-    small = (volume < SMALL_MM3 * structure.scale**3) & (diagonal < LONG_MM * structure.scale)
+    small = (volume < structure.size.mm3(SMALL_MM3)) & (diagonal < structure.size.mm(LONG_MM))
     order = np.argsort(-volume, kind="stable").tolist()
     expected, rest = order[: structure.components], order[structure.components :]
     shells = _Shells(found, sub)
@@ -104,7 +104,7 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
         main = shells.tree([n for n in order if n in expected or not small[n]])
         for n in rest:
             away = shells.distance(n, main) if small[n] else 0.0
-            goes = away > FAR_MM * structure.scale
+            goes = away > structure.size.mm(FAR_MM)
             apart = f", {away:.1f} mm from the rest" if small[n] else ""
             detail = f"{structure.name}: piece beyond the {structure.components} expected{apart}"
             yield broken("pieces", n, detail, goes)
@@ -138,7 +138,7 @@ def _holes(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy) -> Iterator[V
         if structure is None:
             continue
         where = index[box.slices()] == number
-        fills = np.count_nonzero(where) * grid.voxel_volume < SMALL_MM3 * structure.scale**3
+        fills = np.count_nonzero(where) * grid.voxel_volume < structure.size.mm3(SMALL_MM3)
         detail = f"hole in {structure.name}"
         change = Change.of("holes", most, "filled" if fills else "flagged", where, box.grid(grid), detail)
         yield Violation(change, box, where, most if fills else None)

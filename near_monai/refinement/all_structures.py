@@ -104,7 +104,7 @@ def refine_all(
         old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
         bridges[cut][there][kept.bridge_mask] = claim.index
         structure = structures[claim.index]
-        found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.scale)
+        found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.size)
         places.append({"bridges": kept.bridges, "findings": found_there})
         rows.append(_row(structure, inner, composed.array, sub, kept))
     broken = len(violations(inner, sub, anatomy))
@@ -117,7 +117,7 @@ def _by_each(
     """Every structure by its own function, on the part of the map where it is."""
     found = []
     for structure in (s for s in anatomy.structures if (array == s.index).any()):
-        box = crop_box(array == structure.index, grid.spacing, CONTEXT_MM * structure.scale)
+        box = crop_box(array == structure.index, grid.spacing, structure.size.mm(CONTEXT_MM))
         mask = array[box.slices()] == structure.index
         network, space = networks(shipped(structure.weights))
         result = refine_mask(mask, box.grid(grid), network, space, structure=structure)

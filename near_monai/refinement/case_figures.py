@@ -41,7 +41,7 @@ def figures_of(
     pieces_mm3 = np.concatenate(after if gone else [*after, aside_mm3])
     places = places_of(structure, parts)
     if gone:
-        places += set_aside(aside, file.grid.scaled(1 / structure.scale), structure.scale)
+        places += set_aside(aside, file.grid, structure.size)
     figures = {
         "volume_before_mm3": len(evidence.found.voxels) * file.grid.voxel_volume,
         "volume_after_mm3": float(pieces_mm3.sum()),

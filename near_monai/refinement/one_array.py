@@ -173,7 +173,7 @@ def _refined(
     given = _network(weights, device)[0].description if weights else None
     row = subject_of(out, chosen, anatomy if table else None, structure, given)
     network, space = _network(weights or shipped(row.weights), device)
-    near = Evidence.of(Components.of(mask_of(out, chosen)), native.scaled(1 / row.scale).spacing)
+    near = Evidence.of(Components.of(mask_of(out, chosen)), row.size.shrunk(native).spacing)
     check_units(near.box, native.spacing, row.scale, "label map")
     parts = list(refine_parts(out, native, chosen, near, network, space, clean, row, anatomy))
     beyond, bridge_mask = reasons(parts), np.zeros(out.shape, bool)
@@ -199,7 +199,7 @@ def _places(
     """Bridges and findings, in world mm."""
     found = places_of(row, parts)
     if gone is not None:
-        found += set_aside(gone, file.grid.scaled(1 / row.scale), row.scale)
+        found += set_aside(gone, file.grid, row.size)
     bridges = [bridge for part in parts for bridge in part.repaired.bridges]
     return in_world(bridges, file.grid, file.affine), in_world(found, file.grid, file.affine)
 

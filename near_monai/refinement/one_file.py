@@ -106,7 +106,7 @@ class _Subject:
 
     def saved(self, file: LabelMap, parts: Sequence[RefinedPart]) -> SavedCode:
         """z of the case, as a file."""
-        reference = file.grid.scaled(1 / self.structure.scale)
+        reference = self.structure.size.shrunk(file.grid)
         codes = tuple(replace(code, reference=reference) for part in parts for code in part.refined.codes)
         return SavedCode(codes, file.affine, described(self.network), (self.structure,))
 
@@ -124,7 +124,7 @@ def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anat
     table = anatomy if options.table else None
     structure = subject_of(labelled, label, table, options.structure, given, where)
     found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
-    evidence = Evidence.of(found, file.grid.scaled(1 / structure.scale).spacing)
+    evidence = Evidence.of(found, structure.size.shrunk(file.grid).spacing)
     check_units(evidence.box, file.grid.spacing, structure.scale, where)
     return _Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
 
@@ -148,7 +148,7 @@ def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Ana
     """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
     structure, grid = subject.structure, file.grid
     inner = subject.evidence.box
-    box = widen(inner, grid.spacing, CONTEXT_MM * structure.scale, grid.shape)
+    box = widen(inner, grid.spacing, structure.size.mm(CONTEXT_MM), grid.shape)
     cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(options.resolution or 0)
     array, near = np.ascontiguousarray(file.array[box.slices()]), box.grid(grid)
     mask = mask_of(array, subject.label)

@@ -76,7 +76,7 @@ def refine_mask(
     if network.field.heads != 1:
         heads = network.field.heads
         raise NearError(f"the weights are one function of {heads} structures; near-monai refine --all-labels uses them")
-    small = native.scaled(1 / structure.scale)
+    small = structure.size.shrunk(native)
     evidence = Evidence.of(Components.of(mask), small.spacing)
     asked = occupancy(mask[None], small, network, space, evidence=evidence)
     probability = asked.probability[0]
@@ -88,7 +88,7 @@ def refine_mask(
     seen = resample_mask(shown, native, target)
     if not seen.any():
         raise NearError(f"nothing of the label is left on a grid of {target.shape} voxels: ask for more")
-    cube = target.scaled(1 / structure.scale)
+    cube = structure.size.shrunk(target)
     probability = np.maximum.reduce([decode(code, network.field, cube) for code in asked.codes])
     probability[signed_distance(seen, cube.spacing, space.truncate) >= space.truncate] = 0
     repaired = repair_scaled(seen, probability, target, structure, noise, clean)
@@ -105,8 +105,8 @@ def repair_scaled(
     evidence: Evidence | None = None,
 ) -> Repaired:
     """Repair in the scale of ``structure``; ``noise`` is in that scale, too, and what comes back is in mm."""
-    small = grid.scaled(1 / structure.scale)
-    return repair(mask, probability, small, noise, clean, structure, evidence).scaled(structure.scale)
+    small = structure.size.shrunk(grid)
+    return structure.size.grown(repair(mask, probability, small, noise, clean, structure, evidence))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def refine_parts(
         anatomy: the table.
     """
     for region in evidence.parts:
-        box = widen(region, native.spacing, CONTEXT_MM * structure.scale, native.shape)
+        box = widen(region, native.spacing, structure.size.mm(CONTEXT_MM), native.shape)
         part, grid = np.ascontiguousarray(array[box.slices()]), box.grid(native)
         result = refine_mask(mask_of(part, label), grid, network, space, clean=clean, structure=structure)
         yield RefinedPart.of(result, part, grid, label, anatomy, box)
@@ -179,6 +179,6 @@ def places_of(structure: Structure, parts: Sequence[RefinedPart]) -> list[Findin
         place
         for part in parts
         for place in find(
-            part.refined.label, part.repaired, part.refined.probability, part.refined.grid, structure.scale
+            part.refined.label, part.repaired, part.refined.probability, part.refined.grid, structure.size
         )
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from near_monai.geometry.boxes import Box, box_of, voxels_of
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.scale import UNSCALED, Scale
 from near_monai.repair.mask_repair import Repaired
 
 #: Smaller places are not listed, in the scale of the structure; bridges are: a thin one joins as much as a thick one.
@@ -37,9 +38,18 @@ class Finding:
     volume_mm3: float
     probability: float
 
+    def scaled(self, factor: float) -> Finding:
+        """The same with every length multiplied by ``factor``."""
+        x, y, z = (v * factor for v in self.place)
+        return replace(self, place=(x, y, z), volume_mm3=self.volume_mm3 * factor**3)
+
 
 def find(
-    mask: NDArray[np.bool_], repaired: Repaired, probability: NDArray[np.float32], grid: Grid, scale: float = 1.0
+    mask: NDArray[np.bool_],
+    repaired: Repaired,
+    probability: NDArray[np.float32],
+    grid: Grid,
+    scale: Scale = UNSCALED,
 ) -> list[Finding]:
     """Findings of one case, largest first.
 
@@ -53,7 +63,7 @@ def find(
         grid: their grid.
         scale: that of the structure: a shift that is the wall of a chamber is a piece of a coronary artery.
     """
-    sure, small = 0.5 + UNDECIDED, grid.scaled(1 / scale)
+    sure, small = 0.5 + UNDECIDED, scale.shrunk(grid)
     union = mask | repaired.mask | (probability > 1 - sure)
     if not union.any():
         return []
@@ -67,27 +77,27 @@ def find(
         "uncertain": beyond_wall((p > 1 - sure) & (p < sure) & ~bridge, p >= sure, small),
     }
     found = [
-        Finding(kind, piece.place, piece.volume_mm3, float(p[piece.box.slices()][piece.mask].mean()))
+        scale.grown(Finding(kind, piece.place, piece.volume_mm3, float(p[piece.box.slices()][piece.mask].mean())))
         for kind, there in places.items()
-        for piece in (part.scaled(scale) for part in listed_pieces(kind, there, box.grid(small)))
+        for piece in listed_pieces(kind, there, box.grid(small))
     ]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 
-def set_aside(pieces: Components, grid: Grid, scale: float = 1.0) -> list[Finding]:
+def set_aside(pieces: Components, grid: Grid, scale: Scale = UNSCALED) -> list[Finding]:
     """Findings of the pieces that were removed before F was asked, because they lie far from all that counts.
 
     Args:
         pieces: they.
-        grid: their grid, in the scale of the structure.
+        grid: their grid.
         scale: see :func:`find`.
     """
-    listed = zip(pieces.parts, (pieces.sizes * grid.voxel_volume).tolist(), strict=True)
+    small = scale.shrunk(grid)
     found = []
-    for voxels, volume in listed:
+    for voxels, volume in zip(pieces.parts, (pieces.sizes * small.voxel_volume).tolist(), strict=True):
         if volume >= LEAST_MM3:
-            x, y, z = (grid.to_mm(voxels.mean(0)) * scale).tolist()
-            found.append(Finding("removed", (x, y, z), volume * scale**3, 0.0))
+            x, y, z = small.to_mm(voxels.mean(0)).tolist()
+            found.append(scale.grown(Finding("removed", (x, y, z), volume, 0.0)))
     return found
 
 
@@ -119,11 +129,6 @@ class Piece:
     mask: NDArray[np.bool_]
     place: tuple[float, float, float]
     volume_mm3: float
-
-    def scaled(self, factor: float) -> Piece:
-        """The same with every length multiplied by ``factor``."""
-        x, y, z = (v * factor for v in self.place)
-        return replace(self, place=(x, y, z), volume_mm3=self.volume_mm3 * factor**3)
 
 
 def listed_pieces(kind: str, there: NDArray[np.bool_], grid: Grid) -> list[Piece]:

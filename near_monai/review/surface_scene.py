@@ -84,7 +84,7 @@ def scene_of(
         structure = None if label == FOREGROUND else anatomy.by_index(int(label))
         cell, name, colour = CELL_MM, "", None
         if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
-            cell, name = CELL_MM * structure.scale, f" {structure.name}"
+            cell, name = structure.size.mm(CELL_MM), f" {structure.name}"
             colour = pale(structure.colour)
         for when, array in (("before", before), ("after", after)):
             drawn.append(_part(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))

@@ -17,6 +17,7 @@ from scipy import ndimage
 from near_monai.data.class_selection import mask_of
 from near_monai.geometry.boxes import Box, occupied, voxels_of
 from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.scale import Scale
 from near_monai.repair.findings_to_check import Piece, beyond_wall, listed_pieces, wall_reach
 
 #: Kinds of edits and the letters that their names begin with.
@@ -107,7 +108,7 @@ def _of_class(
     scale: float,
 ) -> Iterator[_Region]:
     """Regions of one class, given on ``box``, a part of ``grid``."""
-    small = box.grid(grid).scaled(1 / scale)
+    small = Scale(scale).shrunk(box.grid(grid))
     changed = old != new
     kinds = {
         "bridged": (bridge, bridge),
