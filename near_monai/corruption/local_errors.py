@@ -1,6 +1,7 @@
-"""Errors of single places of a label: gaps, false islands, leaks. See :mod:`.corruption_surface` for terms.
+"""Errors of single places of a label: gaps, false islands, leaks.
 
-All of them work on small boxes around the place, so their cost does not depend on the size of the volume.
+Terms are those of :mod:`near_monai.corruption.surface_errors`. All of them work on small boxes around the place, so
+their cost does not depend on the size of the volume.
 """
 
 from __future__ import annotations

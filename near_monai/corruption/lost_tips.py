@@ -1,4 +1,7 @@
-"""Lost ends of vessels, found on the skeleton of the label. See :mod:`.corruption_surface` for terms."""
+"""Lost ends of vessels, found on the skeleton of the label.
+
+Terms are those of :mod:`near_monai.corruption.surface_errors`.
+"""
 
 from __future__ import annotations
 
