@@ -77,15 +77,8 @@ def refine_files(
     cases, output, part = find_cases(source), Path(output), Shard(*shard)
     _check_output(output, cases)
     sweep(output)
-    for kept in (_kept_network, _anatomy):
-        kept.cache_clear()  # the files may have changed since an earlier run
-    anatomy, here = _anatomy(options.table), replace(options, device=str(pick_device(options.device)))
-    network, _ = _kept_network(options.weights or shipped(VESSEL.weights), here.device)
-    if options.structure is not None:  # what is wrong for every case is said once
-        given = network.description if options.weights else None
-        named(options.structure, anatomy if options.table else None, given)
-    head = _head(source, options, here.device)
-    own = part.of(cases)
+    here, anatomy = _checked(options)
+    head, own = _head(source, options, here.device), part.of(cases)
     if part.size > 1:
         tqdm.write(part.line(len(own), len(cases)), file=sys.stderr)
     records = Records(output, f"shard-{part.rank}-of-{part.size}", _settings(options, anatomy))
@@ -94,18 +87,13 @@ def refine_files(
         if options.label == ALL:
             write_tables(output, anatomy)
         finished = records.finished(own)
-        todo = records.risky_last(case for case in own if case.name not in finished)
         if finished and not quiet:
             tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
+        todo = records.risky_last(case for case in own if case.name not in finished)
         # the start of a process costs as much as a case or two
         workers = workers or min(_cores(here.device), len(todo) // 3)
-        work = partial(_refine, output=output, options=here)
-        jobs = in_processes(todo, records.start, work, workers, partial(torch.set_num_threads, 1))
         try:
-            for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
-                found = row or _killed(case, output)
-                _tell(case, found, quiet)
-                records.add(case, found)
+            _refine_all(todo, records, output, here, workers, quiet)
         finally:
             run = records.merge(head, cases)
     if lost := _lost(own, run, output):
@@ -123,6 +111,32 @@ def _lost(cases: Sequence[Case], run: Row, output: Path) -> list[str]:
         for case in cases
         if case.name not in written or not all((output / file).is_file() for file in written[case.name])
     ]
+
+
+def _checked(options: Options) -> tuple[Options, Anatomy]:
+    """Options with the device that is there, and the table. What is wrong for every case is said once.
+
+    Raises:
+        NearError: unusable weights, table or device, or a structure that none of them knows.
+    """
+    for kept in (_kept_network, _anatomy):
+        kept.cache_clear()  # the files may have changed since an earlier run
+    anatomy, here = _anatomy(options.table), replace(options, device=str(pick_device(options.device)))
+    network, _ = _kept_network(options.weights or shipped(VESSEL.weights), here.device)
+    if options.structure is not None:
+        given = network.description if options.weights else None
+        named(options.structure, anatomy if options.table else None, given)
+    return here, anatomy
+
+
+def _refine_all(todo: list[Case], records: Records, output: Path, options: Options, workers: int, quiet: bool) -> None:
+    """Refine cases in processes, and record what became of each."""
+    work = partial(_refine, output=output, options=options)
+    jobs = in_processes(todo, records.start, work, workers, partial(torch.set_num_threads, 1))
+    for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
+        found = row or _killed(case, output)
+        _tell(case, found, quiet)
+        records.add(case, found)
 
 
 def summary_of(run: Row, output: Path) -> str:
