@@ -176,7 +176,7 @@ def test_label_that_cannot_be_used_is_named_and_passed_over(tmp_path: Path, log:
     cases = training_cases(str(tmp_path), shapes, 0, 0)
     assert [case.name for case in cases] == ["good"]
     lines = [record.message for record in log.records]
-    assert lines[-1] == "4 of 5 label maps are not trained on: empty, full, other, torn"
+    assert lines[-2] == "4 of 5 label maps are not trained on: empty, full, other, torn"
     assert "empty.nii.gz: the label map is empty" in lines[0]
     assert lines[1].startswith("not trained on: full: no surface on a grid of 0.5 mm; expected")
     assert [path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()] == ["good"]
