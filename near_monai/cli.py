@@ -66,7 +66,7 @@ def refine(
 ) -> None:
     """Repair noisy label maps.
 
-    OUTPUT gets files of the same names, grids and headers, and run.json. Finished cases are skipped.
+    The output folder gets files of the same names, grids and headers, and run.json. Finished cases are skipped.
 
     Example: near-monai refine my_labels/ -o refined/ --report
     """
@@ -212,7 +212,7 @@ def evaluate(
 ) -> None:
     """Score label maps against the truth.
 
-    OUTPUT gets summary.json and scores.csv, and a table is printed.
+    The output folder gets summary.json and scores.csv, and a table is printed.
 
     Example: near-monai evaluate refined/ truth/ -o scores/ --baseline my_labels/
     """
@@ -309,7 +309,7 @@ def dataset(
 ) -> None:
     """Put refined labels in the place of those of a data set.
 
-    OUTPUT gets the data set (MSD or nnU-Net); what else it holds, such as images, is linked, not copied.
+    The output folder gets the data set (MSD or nnU-Net); what else it holds, such as images, is linked, not copied.
 
     Example: near-monai dataset refined/ Dataset001/ -o Dataset501/
     """
