@@ -198,6 +198,13 @@ def test_links_lead_somewhere(page: str) -> None:
             assert place in map(anchor, re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)), target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    package = Path(near_monai.__file__).parent
+    for name in re.findall(r"`([\w/]+/\w+\.py|\w+/\w+\.yaml)`", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / name).is_file() or (package / name).is_file(), name
+
+
 @pytest.mark.parametrize("page", PAGES[1:])
 def test_a_page_says_whom_it_is_for_and_is_opened_from_the_readme(page: str) -> None:
     heading, first, *_ = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
