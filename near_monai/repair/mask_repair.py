@@ -18,11 +18,12 @@ from near_monai.errors import NearError
 from near_monai.geometry.boxes import box_of, voxels_of
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
-from near_monai.geometry.region_frames import Frame, poses_of, rounded
+from near_monai.geometry.region_frames import rounded
 from near_monai.geometry.specks import LONG_MM, drop_specks, small_volume
 from near_monai.inferers.evidence import Evidence
 from near_monai.repair.bridges import Bridge, between, find_bridges
-from near_monai.repair.reconnection import reconnect
+from near_monai.repair.judge import Bounds, Judge, shipped_judge
+from near_monai.repair.reconnection import Proposal, reconnect_regions
 
 #: What a label is taken for if nothing else is said.
 VESSEL = by_name("coronary")
@@ -70,6 +71,7 @@ class Repaired:
         noise_mm: estimated noise of the label.
         margin: how much surer than 0.5 F had to be to change a voxel, 0 to 0.5.
         beyond: why the label was left as it was; empty if it was repaired.
+        proposals: joints that are probable, and were not made.
     """
 
     mask: NDArray[np.bool_]
@@ -78,12 +80,13 @@ class Repaired:
     noise_mm: float
     margin: float
     beyond: str = ""
+    proposals: tuple[Proposal, ...] = ()
 
     def scaled(self, factor: float) -> Repaired:
         """The same with every length multiplied by ``factor``."""
-        return replace(
-            self, bridges=[bridge.scaled(factor) for bridge in self.bridges], noise_mm=self.noise_mm * factor
-        )
+        bridges = [bridge.scaled(factor) for bridge in self.bridges]
+        proposals = tuple(proposal.scaled(factor) for proposal in self.proposals)
+        return replace(self, bridges=bridges, proposals=proposals, noise_mm=self.noise_mm * factor)
 
     def within(self, kept: NDArray[np.bool_], grid: Grid) -> Repaired:
         """What is left if only the voxels of ``kept``, on ``grid``, become the structure."""
@@ -100,6 +103,8 @@ def repair(
     clean: bool = True,
     structure: Structure = VESSEL,
     evidence: Evidence | None = None,
+    judge: Judge | None = None,
+    bounds: Bounds = Bounds(),
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
@@ -113,6 +118,8 @@ def repair(
         clean: also reconnect and drop small pieces.
         structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
         evidence: what counts of ``mask``, if it is known.
+        judge: decides what of a vessel is joined and dropped; ``None`` for the shipped one.
+        bounds: what is done at which of its probabilities.
 
     Raises:
         NearError: F is not a number somewhere.
@@ -131,10 +138,14 @@ def repair(
     if beyond:
         return Repaired(mask.copy(), np.zeros_like(mask), [], noise.mm, margin, beyond)
     tubes: NDArray[np.int32] | None = None
-    if clean:
-        if structure.tubular:
-            tubes = _tubes(result, probability, same, shown, evidence)
-            result = result | (tubes > 0)
+    proposals: list[Proposal] = []
+    if clean and structure.tubular:
+        tree = reconnect_regions(result, probability, same, shown, evidence.regions, judge or shipped_judge(), bounds)
+        tubes, proposals = tree.tubes, tree.proposals
+        gone = np.count_nonzero(tree.dropped & shown)
+        kept = result if gone > MOST_DROPPED * np.count_nonzero(shown) else result & ~tree.dropped
+        result = kept | (tubes > 0)
+    elif clean:
         result = _without_small(result, shown, same)
     else:
         result = result | mask & ~shown
@@ -142,7 +153,7 @@ def repair(
     bridge_mask = np.zeros_like(mask)
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
-    return Repaired(result, bridge_mask, bridges, noise.mm, margin)
+    return Repaired(result, bridge_mask, bridges, noise.mm, margin, proposals=tuple(proposals))
 
 
 def _without_small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
@@ -179,29 +190,6 @@ def _beyond(
         if share > MOST_CHANGED:
             return f"F would have {change} {share:.0%} of its volume, more than a repair can: it was left as it was"
     return ""
-
-
-def _tubes(
-    mask: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    grid: Grid,
-    label: NDArray[np.bool_],
-    evidence: Evidence,
-) -> NDArray[np.int32]:
-    """Tubes between pieces of ``mask``, part by part of the ``label`` that F saw, and turned as F saw it.
-
-    Which voxels are a centreline depends on the order of the axes. Only what lies within a voxel of the box of the
-    label is looked at, so that a volume that is cropped to it gives the same.
-    """
-    tubes = np.zeros(mask.shape, np.int32)
-    for region in evidence.regions:
-        cut = region.grow(1, mask.shape)
-        for pose in poses_of(label[region.slices()], grid.spacing):
-            frame = Frame.of(cut, grid, pose)
-            inside, likely = pose.turn(mask[cut.slices()]), pose.turn(probability[cut.slices()])
-            found = pose.undo(reconnect(inside, likely, frame.grid))
-            tubes[cut.slices()] = np.where(found > 0, found + tubes.max(), tubes[cut.slices()])
-    return tubes
 
 
 def noise_of(

@@ -1,195 +1,215 @@
-"""Reconnection: torn-off pieces of a tree are joined to it by tubes, where direction, calibre, distance and F agree.
+"""Reconnection: the pieces of a torn tree become one tree again, where the judge is sure.
 
-Which of them joined what the label had apart is found afterwards (:mod:`near_monai.repair.bridges`): F joins pieces,
-too.
+All joints are decided together: of all forests on the pieces, in which the left and the right tree never meet, the one
+that is best as a whole is made. Which joints connected what the label had apart is found afterwards
+(:mod:`near_monai.bridges`): F joins pieces, too.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.cluster.hierarchy import DisjointSet
 
-from near_monai.geometry.boxes import Box, voxels_of
-from near_monai.geometry.components import Components
-from near_monai.geometry.coordinates import Grid
-from near_monai.geometry.distance import depth_at
-from near_monai.geometry.skeleton import skeleton
+from near_monai.geometry.boxes import Box
+from near_monai.geometry.components import count_components
+from near_monai.geometry.coordinates import FloatArray, Grid
+from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
+from near_monai.geometry.region_frames import Frame, poses_of
+from near_monai.repair.joints import Joint, Pieces, find_joints
+from near_monai.repair.judge import Bounds, Judge
+from near_monai.repair.piece_features import piece_features
 
-#: Longest gap in mm, from wall to wall.
-REACH_MM = 8.0
-#: mm of centreline behind an end that give its direction and its calibre.
-BEHIND_MM = 5.0
-#: An end with less centreline than this many mm has no direction.
-SHORTEST_MM = 1.5
-#: Cosine of the largest angle between an end and the bridge that leaves it (60 degrees).
-ALIGNED = 0.5
-#: A piece is torn off at its thick end: the end must have this share of the piece's largest radius ...
-THICK_END = 0.5
-#: ... and this share if both sides hold a piece of more than :data:`TREE` of the volume: they can be the left and the
-#: right tree, which may meet with their thin tips and must not be joined.
-TREE_THICK_END = 0.8
-TREE = 0.2
-#: A piece is at most this many times wider than what it is joined to.
-WIDER = 1.5
-#: F's mean probability in the gap must reach this. It is low in gaps, and lower by far where no vessel is due.
-JUDGED = 0.05
+#: Pieces of more than this share of the volume can be the left and the right tree, whose thin tips may meet ...
+TREE = 0.1
+#: ... and are joined only at the thick end of one of them: the radius there over the piece's largest.
+THICK_END = 0.8
+#: A piece of this volume in mm^3, or of this share of the whole, is never dropped, whatever it looks like.
+LARGEST_DROPPED_MM3, LARGEST_DROPPED = 100.0, 0.05
 
 
-Slices: TypeAlias = tuple[slice, slice, slice]
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A joint that is probable, and not made.
 
-
-@dataclass(frozen=True)
-class _Centreline:
-    """Centreline voxels of all components: mm, component, radius in mm, and whether one is an end."""
-
-    mm: NDArray[np.floating]
-    owner: NDArray[np.int32]
-    radius: NDArray[np.floating]
-    end: NDArray[np.bool_]
-
-    def calibre(self, own: NDArray[np.int64], number: int) -> float:
-        """Median radius in mm of the voxels ``own`` near voxel ``number``: at an end alone it would be too small."""
-        near = np.linalg.norm(self.mm[own] - self.mm[number], axis=1) <= BEHIND_MM
-        return float(np.median(self.radius[own[near]]))
-
-
-@dataclass(frozen=True)
-class _Joint:
-    """A possible bridge from ``start``, an end, to ``stop``; the lower ``cost`` the better. All in mm.
-
-    ``thick``: it leaves its piece at the piece's thick end.
+    Attributes:
+        points: ``(2, 3)`` mm, where it begins and ends.
+        gap_mm: from wall to wall.
+        probability: the judge's.
     """
 
-    cost: float
-    owners: tuple[int, int]
-    start: NDArray[np.floating]
-    stop: NDArray[np.floating]
-    radii: tuple[float, float]
+    points: FloatArray
     gap_mm: float
-    thick: bool
+    probability: float
 
 
-def reconnect(mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: Grid) -> NDArray[np.int32]:
-    """Tubes between the components of ``mask``; each joins two that were apart and touches no third one.
+    def placed(self, frame: Frame) -> Proposal:
+        """The same in the frame of the case, given that of the turned region."""
+        pose, grid = frame.pose, frame.grid
+        voxel = np.where(pose.flipped, np.subtract(grid.shape, 1) - grid.to_voxel(self.points), grid.to_voxel(self.points))
+        return Proposal(frame.place.to_mm(voxel[:, np.argsort(pose.order)]), self.gap_mm, self.probability)
+
+    def scaled(self, factor: float) -> Proposal:
+        """The same with every length multiplied by ``factor``."""
+        return Proposal(self.points * factor, self.gap_mm * factor, self.probability)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconnected:
+    """What :func:`reconnect` gives.
+
+    Attributes:
+        tubes: per voxel the number from 1 of the tube that adds it, or 0.
+        dropped: voxels of pieces that are probably no vessel.
+        proposals: joints for a person to decide, the most probable first.
+    """
+
+    tubes: NDArray[np.int32]
+    dropped: NDArray[np.bool_]
+    proposals: list[Proposal]
+
+
+def reconnect_regions(
+    mask: NDArray[np.bool_],
+    likely: NDArray[np.float32],
+    grid: Grid,
+    label: NDArray[np.bool_],
+    regions: Sequence[Box],
+    judge: Judge,
+    bounds: Bounds,
+) -> Reconnected:
+    """:func:`reconnect`, region by region of the ``label`` that F saw, and turned as F saw it.
+
+    Which voxels are a centreline depends on the order of the axes. Only what lies within a voxel of the box of the
+    label is looked at, so that a volume that is cropped to it gives the same.
+    """
+    tubes, dropped = np.zeros(mask.shape, np.int32), np.zeros(mask.shape, bool)
+    proposals = []
+    for region in regions:
+        cut = region.grow(1, mask.shape)
+        there, turned = cut.slices(), []
+        for pose in poses_of(label[region.slices()], grid.spacing):
+            frame = Frame.of(cut, grid, pose)
+            parts = [pose.turn(array[there]) for array in (mask, likely, label)]
+            found = reconnect(parts[0], parts[1], frame.grid, parts[2], judge, bounds)
+            added = pose.undo(found.tubes)
+            tubes[there] = np.where(added > 0, added + tubes.max(), tubes[there])
+            turned.append(pose.undo(found.dropped))
+        dropped[there] |= np.logical_and.reduce(turned)
+        proposals += [proposal.placed(frame) for proposal in found.proposals]
+    return Reconnected(tubes, dropped & (tubes == 0), proposals)
+
+
+def reconnect(
+    mask: NDArray[np.bool_],
+    likely: NDArray[np.float32],
+    grid: Grid,
+    label: NDArray[np.bool_],
+    judge: Judge,
+    bounds: Bounds = Bounds(),
+) -> Reconnected:
+    """Join the components of ``mask``, and say which are no vessel; each tube joins two and touches no third.
 
     Args:
         mask: ``(X, Y, Z)`` refined mask.
-        probability: F on the same grid: it judges every tube.
+        likely: F on the same grid.
         grid: their grid.
-
-    Returns:
-        Per voxel, same shape, the number from 1 of the tube that adds it, or 0.
+        label: same shape, what the mask was made of.
+        judge: gives the probabilities.
+        bounds: what is done at which.
     """
-    added = np.zeros(mask.shape, np.int32)
-    found = Components.of(mask)
-    if len(found) < 2:
-        return added
-    index, volume = found.index(), np.concatenate([[0], found.sizes])
-    large = volume > TREE * volume[1:].sum()
-    leader, tree = np.arange(len(volume)), large.copy()
-    for joint in sorted(_joints(_centreline(found, index, grid), volume), key=lambda j: j.cost):
-        a, b = leader[list(joint.owners)]
-        whole = joint.thick and large[joint.owners[0]]  # a large piece that hangs on by its thick end is no other tree
-        if a == b or (tree[a] and tree[b] and not whole):
+    if count_components(mask) < 2:
+        return Reconnected(np.zeros(mask.shape, np.int32), np.zeros_like(mask), [])
+    work = _Work.of(mask, likely, grid)
+    joints = find_joints(work.pieces)
+    sure = judge.joints([joint.features for joint in joints])
+    proposals = []
+    for number in np.argsort(-sure, kind="stable").tolist():
+        if sure[number] < bounds.propose or not work.allows(joints[number]):
             continue
-        there, tube, path = _tube(joint, grid)
-        met = np.unique(index[there][ndimage.maximum_filter(tube, 3)])
-        if not set(met.tolist()) <= {0, *joint.owners}:
-            continue
-        judged = probability[path][index[path] == 0]
-        if not len(judged) or not judged.mean() >= JUDGED:
-            continue
-        tube &= index[there] == 0
-        index[there][tube] = joint.owners[0]  # for the tubes to come it is a part of the piece
-        leader[leader == a] = b
-        tree[b] |= tree[a]
-        added[there][tube] = added.max() + 1
-    return added
+        made = work.draw(joints[number], sure[number] >= bounds.join)
+        if made and sure[number] < bounds.join:
+            points = work.pieces.line.mm[list(joints[number].points)]
+            proposals.append(Proposal(points, joints[number].gap_mm, float(sure[number])))
+    vessel = judge.pieces(piece_features(work.pieces, joints, sure))
+    return Reconnected(work.tubes, work.dropped(label, vessel, bounds.drop), proposals)
 
 
-def _centreline(found: Components, index: NDArray[np.int32], grid: Grid) -> _Centreline:
-    line = np.pad(skeleton(found), 1)
-    voxel = voxels_of(line)
-    neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
-    voxel -= 1
-    radius = depth_at(index > 0, grid, voxel)
-    return _Centreline(grid.to_mm(voxel), index[tuple(voxel.T)], radius, neighbours <= 2)
+@dataclass(eq=False)
+class _Work:
+    """A tree while it is put together.
 
-
-def _joints(line: _Centreline, volume: NDArray[np.int64]) -> list[_Joint]:
-    """For every end of every component but the largest: the best point of each other component."""
-    tree = cKDTree(line.mm)
-    order = np.argsort(line.owner, kind="stable")
-    groups = np.split(order, np.searchsorted(line.owner[order], np.arange(1, len(volume) + 1))[:-1])
-    largest = int(volume[1:].argmax()) + 1
-    return [
-        joint
-        for number, own in enumerate(groups)
-        if number != largest and len(own) and _span(line, own) >= SHORTEST_MM
-        for end in own[line.end[own]]
-        for joint in _joints_of(int(end), line, tree, groups)
-    ]
-
-
-def _joints_of(end: int, line: _Centreline, tree: cKDTree, groups: list[NDArray[np.int64]]) -> list[_Joint]:
-    """What the end ``end`` of a piece can be joined to."""
-    number = int(line.owner[end])
-    own = groups[number]
-    behind = own[np.linalg.norm(line.mm[own] - line.mm[end], axis=1) <= BEHIND_MM]
-    direction = line.mm[end] - line.mm[behind].mean(0)
-    length = float(np.linalg.norm(direction))
-    radius, thickest = float(np.median(line.radius[behind])), float(np.quantile(line.radius[own], 0.9))
-    if 2 * length < SHORTEST_MM or radius < THICK_END * thickest:
-        return []
-    near = np.asarray(tree.query_ball_point(line.mm[end], REACH_MM + radius + float(line.radius.max())))
-    near = near[line.owner[near] != number]
-    way = line.mm[near] - line.mm[end]
-    reach = np.linalg.norm(way, axis=1)
-    cosine = way @ direction / (reach * length)
-    gap = np.maximum(reach - line.radius[end] - line.radius[near], 0)
-    fits = (cosine >= ALIGNED) & (gap <= min(REACH_MM, _span(line, own))) & (radius <= WIDER * line.radius[near])
-    cost = reach * (2 - cosine)
-    joints = []
-    for other in np.unique(line.owner[near[fits]]).tolist():
-        choice = np.flatnonzero(fits & (line.owner[near] == other))
-        best = choice[cost[choice].argmin()]
-        stop = int(near[best])
-        radii = (radius, line.calibre(groups[other], stop))
-        thick = radius >= TREE_THICK_END * thickest
-        ends = (line.mm[end], line.mm[stop])
-        joints.append(_Joint(float(cost[best]), (number, other), *ends, radii, float(gap[best]), thick))
-    return joints
-
-
-def _span(line: _Centreline, own: NDArray[np.int64]) -> float:
-    """Diagonal in mm of the box around the centreline voxels ``own``."""
-    return float(np.linalg.norm(np.ptp(line.mm[own], axis=0)))
-
-
-def _tube(
-    joint: _Joint, grid: Grid
-) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_], tuple[NDArray[np.int64], ...]]:
-    """Where the bridge lies: slices, the tube in them, and the voxels of its axis on the whole grid.
-
-    Its radius goes from the torn-off piece's to the other's, if that is smaller. The voxels of the axis belong to it
-    whatever their size, or it would break where slices are thicker than the vessel.
+    Attributes:
+        pieces: what it is made of.
+        index: per voxel the number of its piece from 1, or 0; tubes belong to the piece whose end they leave.
+        tubes: see :class:`Reconnected`.
+        large: pieces that can be a tree.
+        made: pieces that joints have connected.
+        listed: the same, with what was proposed.
     """
-    steps = int(np.ceil(2 * np.linalg.norm(joint.stop - joint.start) / min(grid.spacing))) + 2
-    path = np.linspace(joint.start, joint.stop, steps)
-    radius = np.linspace(joint.radii[0], min(joint.radii), steps)
-    low = np.maximum(np.floor(grid.to_voxel(path.min(0) - radius.max())).astype(int), 0)
-    high = np.minimum(np.ceil(grid.to_voxel(path.max(0) + radius.max())).astype(int) + 1, grid.shape)
-    (a, b, c), (x, y, z) = low.tolist(), high.tolist()
-    there = Box((a, b, c), (x, y, z))
-    corner = np.stack(np.meshgrid(*there.grid(grid).axes_mm(), indexing="ij"), -1)
-    distance, nearest = cKDTree(path).query(corner)
-    tube = distance <= radius[nearest]
-    axis = np.unique(np.round(grid.to_voxel(path)).astype(int), axis=0)
-    tube[tuple((axis - low).T)] = True
-    return there.slices(), tube, tuple(axis.T)
+
+    pieces: Pieces
+    index: NDArray[np.int32]
+    tubes: NDArray[np.int32]
+    large: NDArray[np.bool_]
+    made: DisjointSet
+    listed: DisjointSet
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], likely: NDArray[np.float32], grid: Grid) -> _Work:
+        pieces = Pieces.of(mask, likely, grid)
+        count = len(pieces.found)
+        large = pieces.volume > TREE * pieces.volume.sum()
+        sets = (DisjointSet(range(count)), DisjointSet(range(count)))
+        return cls(pieces, pieces.index.copy(), np.zeros(mask.shape, np.int32), large, *sets)
+
+    def allows(self, joint: Joint) -> bool:
+        """Whether it closes no ring and connects no two trees; a large piece that hangs by its thick end is no tree."""
+        own, other = joint.pieces
+        if self.listed.connected(own, other):
+            return False
+        trees = [any(self.large[list(self.listed.subset(piece))]) for piece in joint.pieces]
+        return not all(trees) or any(self._hangs(joint, side) for side in (0, 1))
+
+    def _hangs(self, joint: Joint, side: int) -> bool:
+        """Whether a joint holds the piece on one ``side`` by the thick end of its centreline."""
+        line, piece, point = self.pieces.line, joint.pieces[side], joint.points[side]
+        thick = joint.radii[side] >= THICK_END * line.thickest[piece]
+        return bool(self.large[piece] and thick and line.end[point])
+
+    def draw(self, joint: Joint, make: bool) -> bool:
+        """Make a joint, or propose it; no if its tube would touch a third piece."""
+        radii = (joint.radii[0], min(joint.radii))
+        box, tube = joint.course.tube(radii, self.pieces.grid)
+        there = self.index[box.slices()]
+        met = np.unique(there[ndimage.maximum_filter(tube, 3)])
+        if not set(met.tolist()) <= {0, *(piece + 1 for piece in joint.pieces)}:
+            return False
+        self.listed.merge(*joint.pieces)
+        if make:
+            self.made.merge(*joint.pieces)
+            tube &= there == 0
+            there[tube] = joint.pieces[0] + 1
+            self.tubes[box.slices()][tube] = self.tubes.max() + 1
+        return True
+
+    def dropped(self, label: NDArray[np.bool_], vessel: FloatArray, least: float) -> NDArray[np.bool_]:
+        """Voxels of the pieces to drop: small, joined to nothing that stays, and vessel with less than ``least``.
+
+        A piece that holds nothing of the ``label`` goes, too: F imagined it.
+        """
+        found, doomed = self.pieces.found, np.zeros_like(label)
+        own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found))
+        speck = (found.sizes < SPECK_VOXELS) & (self.pieces.volume < SPECK_MM3)
+        small = self.pieces.volume < min(LARGEST_DROPPED_MM3, LARGEST_DROPPED * self.pieces.volume.sum())
+        goes = (speck | small & (vessel < least)) | (own == 0)
+        for group in self.made.subsets():
+            members = list(group)
+            if goes[members].all():
+                for piece in members:
+                    doomed[tuple(found.parts[piece].T)] = True
+        return doomed

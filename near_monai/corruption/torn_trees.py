@@ -1,0 +1,101 @@
+"""Labels torn as networks tear them: for training and testing what joins their pieces again.
+
+A network loses a vessel where it is thin and its contrast is poor, for some mm at a time, and what is left tapers
+towards the gap. Now and then it also finds pieces of vessels that are none of the tree, veins above all, which run
+beside arteries. Both are imitated on any label map of a tree, generated or not; which joints are right is known then.
+
+The lengths of gaps, sizes of pieces and their numbers are set to those of forty outputs of a network on the ASOCA scans
+(``benchmarks/tears.py`` prints both).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from near_monai.geometry.boxes import voxels_of
+from near_monai.geometry.centrelines import Centrelines
+from near_monai.geometry.components import Components
+from near_monai.geometry.coordinates import FloatArray, Grid
+
+#: mm along which the contrast of a vessel changes, the long and the short waves.
+WAVES_MM = (20.0, 7.0)
+#: Random waves that a field is the sum of.
+WAVES = 64
+#: Pieces of other vessels per label, on average; the forty outputs have one each.
+STRAYS = 1.2
+#: A piece of another vessel is no closer than this to the tree, in mm.
+APART_MM = 1.0
+
+
+def tear(mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool_]:
+    """``mask`` ``(X, Y, Z)`` of a tree as a network would have found it: torn, and with stray pieces of others.
+
+    Args:
+        mask: the tree.
+        grid: its grid.
+        rng: source of all randomness; every call draws its own strength.
+    """
+    if not mask.any():
+        return mask.copy()
+    line = Centrelines.of(Components.of(mask), mask, grid)
+    voxels = voxels_of(mask)
+    contrast = _contrast(line.mm, line.radius, rng)
+    hidden = rng.uniform(0.02, 0.2)  # share of the centreline that is lost
+    torn = np.zeros_like(mask)
+    torn[tuple(voxels[_seen(grid.to_mm(voxels), line, contrast - np.quantile(contrast, hidden))].T)] = True
+    for _ in range(rng.poisson(STRAYS)):
+        torn |= _stray(line, mask, grid, rng)
+    return torn
+
+
+def _contrast(points: FloatArray, radius: FloatArray, rng: Generator) -> FloatArray:
+    """How well a vessel is seen at ``points`` ``(N, 3)`` mm: smooth noise, better where the ``radius`` is large."""
+    thick = np.log(radius + 0.2)
+    thick = (thick - thick.mean()) / max(float(thick.std()), 0.1)
+    share = rng.uniform(0.3, 0.9)
+    long, short = (_waves(points, wave, rng) for wave in WAVES_MM)
+    return rng.uniform(0.3, 1.5) * thick + share * long + (1 - share) * short
+
+
+def _waves(points: FloatArray, wave_mm: float, rng: Generator) -> FloatArray:
+    """A smooth random field of mean 0 and variance 1 (random Fourier features, Rahimi and Recht, 2007)."""
+    frequency = rng.normal(size=(WAVES, 3)) / wave_mm
+    phase = rng.uniform(0, 2 * np.pi, WAVES)
+    return np.sqrt(2 / WAVES) * np.cos(points @ frequency.T + phase).sum(1)
+
+
+def _seen(points: FloatArray, line: Centrelines, contrast: FloatArray) -> NDArray[np.bool_]:
+    """Which of ``points`` ``(M, 3)`` mm, all inside, are seen: none where ``contrast`` is below 0, few just above."""
+    distance, nearest = line.tree.query(points)
+    share = np.clip(0.45 + 2.0 * contrast[nearest], 0, None)
+    return np.asarray((contrast[nearest] > 0) & (distance <= share * np.maximum(line.radius[nearest], 0.3)))
+
+
+def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool_]:
+    """A piece of a vessel that is none of the tree: a stretch of it, turned a little and moved aside."""
+    stray = np.zeros_like(mask)
+    middle = line.mm[rng.integers(len(line.mm))]
+    length, calibre = float(np.exp(rng.uniform(np.log(2), np.log(25)))), rng.uniform(0.5, 1.2)
+    stretch = np.flatnonzero(np.linalg.norm(line.mm - middle, axis=1) <= length / 2)
+    stretch = stretch[line.owner[stretch] == line.owner[stretch[0]]]
+    turn = Rotation.from_rotvec(rng.normal(0, rng.uniform(0.1, 1.0), 3))
+    aside = rng.normal(size=3)
+    aside *= float(np.exp(rng.uniform(np.log(1.5), np.log(20)))) / np.linalg.norm(aside)
+    centre = line.mm[stretch].mean(0)
+    points = turn.apply(line.mm[stretch] - centre) + centre + aside
+    radius = np.maximum(calibre * line.radius[stretch], 0.6 * max(grid.spacing))
+    reach = float(radius.max()) + APART_MM
+    low = np.maximum(np.floor(grid.to_voxel(points.min(0) - reach)).astype(int), 0)
+    high = np.minimum(np.ceil(grid.to_voxel(points.max(0) + reach)).astype(int) + 1, grid.shape)
+    if np.any(high <= low):
+        return stray
+    voxels = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1).reshape(-1, 3)
+    distance, nearest = cKDTree(points).query(grid.to_mm(voxels))
+    voxels = voxels[distance <= radius[nearest]]
+    if len(voxels) and cKDTree(grid.to_mm(voxels_of(mask))).query(grid.to_mm(voxels))[0].min() >= APART_MM:
+        stray[tuple(voxels.T)] = True
+    return stray

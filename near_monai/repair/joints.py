@@ -1,0 +1,228 @@
+"""Possible joints between the pieces of a label, and what is known of each from shape.
+
+A joint leads from the end of a centreline to a point of another piece's, which may be an end, too (one vessel was
+torn) or not (a branch was torn off). Whether it is made is decided elsewhere (:mod:`near_monai.repair.judge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from near_monai.geometry.centrelines import BEHIND_MM, Centrelines
+from near_monai.geometry.components import Components
+from near_monai.geometry.coordinates import FloatArray, Grid
+from near_monai.repair.courses import Course
+
+#: Longest gap in mm, from wall to wall.
+REACH_MM = 15.0
+#: Cosine of the largest angle between an end and the way to what it may be joined to.
+ALIGNED = -0.2
+#: A point within so many mm of an end is that end.
+AT_END_MM = 2.0
+
+#: What is known of a joint, in the order of :attr:`Joint.features`. "Own" is the piece whose end the joint leaves,
+#: "other" the one it leads to; lengths in mm, of a structure of scale 1.
+FEATURES = (
+    "gap",
+    "gap / calibre",
+    "cosine own",
+    "cosine other",
+    "other is an end",
+    "own has a direction",
+    "own radius",
+    "other radius",
+    "log radii",
+    "thick end own",
+    "thick end other",
+    "span own",
+    "span other",
+    "log volume own",
+    "log volume other",
+    "smaller share",
+    "F mean",
+    "F least",
+    "F own",
+    "F other",
+    "beside",
+    "bend",
+    "rivals own",
+    "rivals other",
+    "shortest own",
+    "shortest other",
+    "thinner than the tree",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """A possible joint.
+
+    Attributes:
+        pieces: the components that it joins, from 0: the one whose end it leaves, and the other.
+        points: the centreline voxels where it begins and ends.
+        course: the curve between them.
+        radii: calibre at both, in mm.
+        gap_mm: from wall to wall.
+        features: what is known of it, see :data:`FEATURES`.
+    """
+
+    pieces: tuple[int, int]
+    points: tuple[int, int]
+    course: Course
+    radii: tuple[float, float]
+    gap_mm: float
+    features: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The pieces of a label, as joints see them.
+
+    Attributes:
+        found: they.
+        index: per voxel the number of its piece from 1, or 0.
+        line: their centrelines.
+        volume: mm^3 of each.
+        likely: F's mean in each.
+        probability: F.
+        grid: the grid of all.
+    """
+
+    found: Components
+    index: NDArray[np.int32]
+    line: Centrelines
+    volume: FloatArray
+    likely: FloatArray
+    probability: NDArray[np.floating]
+    grid: Grid
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], probability: NDArray[np.floating], grid: Grid) -> Pieces:
+        """The components of ``mask`` ``(X, Y, Z)``, given F there."""
+        found = Components.of(mask)
+        line = Centrelines.of(found, mask, grid)
+        likely = np.bincount(found.owner, probability[tuple(found.voxels.T)]) / np.maximum(found.sizes, 1)
+        return cls(found, found.index(), line, found.sizes * grid.voxel_volume, likely, probability, grid)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """An end, a point of another piece, and how they lie: the cheap part of a joint."""
+
+    start: int
+    stop: int
+    pieces: tuple[int, int]
+    gap: float
+    cosine: float
+    cost: float
+
+
+def find_joints(pieces: Pieces) -> list[Joint]:
+    """Every end of every piece with the best point of each other piece within reach; one joint per such two points."""
+    ways = [way for end in np.flatnonzero(pieces.line.end).tolist() for way in _ways(end, pieces.line)]
+    unique = {tuple(sorted((way.start, way.stop))): way for way in sorted(ways, key=lambda way: -way.cost)}
+    return [_joint(way, pieces, ways) for way in sorted(unique.values(), key=lambda way: (way.cost, way.start))]
+
+
+def _ways(end: int, line: Centrelines) -> list[_Way]:
+    """What ``end`` can be joined to: of every other piece, the point that is near and lies ahead."""
+    own = int(line.owner[end])
+    near = np.asarray(line.tree.query_ball_point(line.mm[end], REACH_MM + line.radius[end] + line.radius.max()))
+    near = near[line.owner[near] != own]
+    if not len(near):
+        return []
+    direction = line.direction(end)
+    way = line.mm[near] - line.mm[end]
+    reach = np.linalg.norm(way, axis=1)
+    cosine = way @ direction / reach
+    gap = np.maximum(reach - line.radius[end] - line.radius[near], 0)
+    cost = reach * (2 - cosine)
+    fits = (gap <= REACH_MM) & ((cosine >= ALIGNED) | (not direction.any()))
+    ways = []
+    for other in np.unique(line.owner[near[fits]]).tolist():
+        choice = np.flatnonzero(fits & (line.owner[near] == other))
+        best = choice[cost[choice].argmin()]
+        found = (float(gap[best]), float(cosine[best]), float(cost[best]))
+        ways.append(_Way(end, int(near[best]), (own, other), *found))
+    return ways
+
+
+def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
+    line = pieces.line
+    own, other = way.pieces
+    leaving = line.direction(way.start)
+    at_end, arriving, cosine_other = _arrival(way, line)
+    course = Course.between(line.mm[way.start], line.mm[way.stop], leaving, arriving)
+    between, least = _likely(course, pieces)
+    radii = (line.calibre(way.start), line.calibre(way.stop))
+    rivals = [_rivals(way, side, ways) for side in (0, 1)]
+    volume = pieces.volume[[own, other]]
+    features = [
+        way.gap,
+        way.gap / sum(radii),
+        way.cosine,
+        cosine_other,
+        float(at_end),
+        float(leaving.any()),
+        *radii,
+        float(np.log(radii[0] / radii[1])),
+        radii[0] / line.thickest[own],
+        radii[1] / line.thickest[other],
+        line.spans[own],
+        line.spans[other],
+        *np.log(volume),
+        float(volume.min() / pieces.volume.sum()),
+        between,
+        least,
+        *pieces.likely[[own, other]],
+        _beside(way, line),
+        course.length_mm / float(np.linalg.norm(line.mm[way.stop] - line.mm[way.start])),
+        *(count for count, _ in rivals),
+        *(share for _, share in rivals),
+        radii[0] / float(line.thickest.max()),
+    ]
+    return Joint(way.pieces, (way.start, way.stop), course, radii, way.gap, np.array(features))
+
+
+def _arrival(way: _Way, line: Centrelines) -> tuple[bool, FloatArray, float]:
+    """Whether a joint arrives at an end, in which direction it does, and the cosine between that and the way there."""
+    straight = line.mm[way.stop] - line.mm[way.start]
+    straight = straight / np.linalg.norm(straight)
+    group = line.groups[way.pieces[1]]
+    ends = group[line.end[group]]
+    near = ends[np.linalg.norm(line.mm[ends] - line.mm[way.stop], axis=1) <= AT_END_MM]
+    if len(near):
+        arriving = -line.direction(int(near[np.linalg.norm(line.mm[near] - line.mm[way.start], axis=1).argmin()]))
+        return True, arriving if arriving @ straight > 0 else np.zeros(3), float(arriving @ straight)
+    return False, np.zeros(3), abs(float(line.axis(way.stop) @ straight))
+
+
+def _likely(course: Course, pieces: Pieces) -> tuple[float, float]:
+    """F's mean and its least in the voxels of a course that no piece holds."""
+    voxels = tuple(course.voxels(pieces.grid).T)
+    found = pieces.probability[voxels][pieces.index[voxels] == 0]
+    return (float(found.mean()), float(found.min())) if len(found) else (1.0, 1.0)
+
+
+def _rivals(way: _Way, side: int, ways: Sequence[_Way]) -> tuple[int, float]:
+    """How many other pieces claim the same end, and the gap to the nearest of them over that of the joint."""
+    point = (way.start, way.stop)[side]
+    own, other = way.pieces if side == 0 else way.pieces[::-1]
+    gaps = [
+        rival.gap
+        for rival in ways
+        if point in (rival.start, rival.stop) and own in rival.pieces and other not in rival.pieces
+    ]
+    return len(gaps), min(min(gaps, default=REACH_MM) / max(way.gap, 0.5), 5.0)
+
+
+def _beside(way: _Way, line: Centrelines) -> float:
+    """How far the shorter of two pieces leads away from the other, over its length: 1 in line with it, 0 beside it."""
+    short, long = sorted(way.pieces, key=lambda piece: line.spans[piece])
+    away = cKDTree(line.mm[line.groups[long]]).query(line.mm[line.groups[short]])[0]
+    return float(np.ptp(away) / max(line.spans[short], 0.5))

@@ -1,0 +1,142 @@
+"""The judge: how probable it is that two pieces of a tree belong together, and that a piece is vessel at all.
+
+A logistic regression for each question, over what shape tells (:data:`near_monai.joints.FEATURES`,
+:data:`near_monai.pieces.FEATURES`). Its coefficients are a short table that a person can read. They are learned from
+trees that were torn as networks tear them (:mod:`near_monai.corruption.torn_trees`): there the truth is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from near_monai.geometry.coordinates import FloatArray
+from near_monai.errors import NearError
+from near_monai.repair.joints import FEATURES as JOINT_FEATURES
+from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
+
+#: The shipped judge.
+FILE = "judge.json"
+#: Features are cut off so many standard deviations from their mean: what training never saw is no evidence.
+LARGEST = 4.0
+#: Weight of the penalty of the squared coefficients: one observation, as is usual.
+RIDGE = 1.0
+
+
+class Bounds(NamedTuple):
+    """What is done at which probability.
+
+    Attributes:
+        join: a joint at least this probable is made ...
+        propose: ... and one at least this probable is listed, for a person to decide.
+        drop: a small piece that is vessel with less probability than this, and joined to nothing, is removed.
+    """
+
+    join: float = 0.5
+    propose: float = 0.2
+    drop: float = 0.25
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A logistic regression.
+
+    Attributes:
+        features: their names.
+        mean: of each in training ...
+        scale: ... and its standard deviation.
+        weight: log odds per standard deviation of each.
+        bias: log odds of the mean.
+    """
+
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weight: tuple[float, ...]
+    bias: float
+
+    def __call__(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities ``(N,)`` of ``features`` ``(N, F)``."""
+        rows = np.asarray(features, np.float64).reshape(-1, len(self.features))
+        return np.asarray(expit(_standard(rows, self.mean, self.scale) @ self.weight + self.bias))
+
+    @classmethod
+    def fit(cls, names: Sequence[str], features: FloatArray, truth: ArrayLike) -> Classifier:
+        """Learn from ``features`` ``(N, F)`` and the ``truth`` ``(N,)`` of each, 0 or 1."""
+        mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
+        rows, sign = _standard(features, mean, scale), 2 * np.asarray(truth, np.float64) - 1
+
+        def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
+            odds = sign * (rows @ parameters[:-1] + parameters[-1])
+            wrong = -sign * expit(-odds)
+            penalty = RIDGE / 2 * float(parameters[:-1] @ parameters[:-1])
+            slope = np.append(rows.T @ wrong + RIDGE * parameters[:-1], wrong.sum())
+            return float(np.logaddexp(0, -odds).sum()) + penalty, slope
+
+        found = minimize(loss, np.zeros(len(mean) + 1), jac=True, method="L-BFGS-B").x.round(4)
+        plain = (tuple(part.round(4).tolist()) for part in (mean, scale, found[:-1]))
+        return cls(tuple(names), *plain, float(found[-1]))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], names: Sequence[str]) -> Classifier:
+        """From plain values, which must be for the features ``names``.
+
+        Raises:
+            ValueError: they are not.
+        """
+        numbers = [tuple(float(value) for value in content[key]) for key in ("mean", "scale", "weight")]
+        if list(content["features"]) != list(names) or {len(part) for part in numbers} != {len(names)}:
+            raise ValueError("features: not those of this version")
+        if not np.isfinite([*sum(numbers, ()), content["bias"]]).all() or min(numbers[1]) <= 0:
+            raise ValueError("expected finite numbers, and scales above 0")
+        return cls(tuple(names), *numbers, float(content["bias"]))
+
+
+def _standard(rows: FloatArray, mean: ArrayLike, scale: ArrayLike) -> FloatArray:
+    return np.clip((rows - np.asarray(mean)) / np.asarray(scale), -LARGEST, LARGEST)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Both answers.
+
+    Attributes:
+        joints: is a joint right, by :data:`near_monai.joints.FEATURES`?
+        pieces: is a piece vessel, by :data:`near_monai.pieces.FEATURES`?
+    """
+
+    joints: Classifier
+    pieces: Classifier
+
+    def to_row(self) -> dict[str, Any]:
+        """As plain values."""
+        row: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return row
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], where: object) -> Judge:
+        """From :meth:`to_row`'s values, found in the file ``where``.
+
+        Raises:
+            NearError: they are no judge, or that of another version.
+        """
+        try:
+            return cls(Classifier.of(row["joints"], JOINT_FEATURES), Classifier.of(row["pieces"], PIECE_FEATURES))
+        except (KeyError, TypeError, ValueError) as error:
+            raise NearError(f"{where}: its judge of joints cannot be used ({error}); train it again") from error
+
+
+@cache
+def shipped_judge() -> Judge:
+    """The judge that was trained on generated trees."""
+    text = (resources.files("near_monai.repair") / FILE).read_text(encoding="utf-8")
+    return Judge.of(json.loads(text), FILE)

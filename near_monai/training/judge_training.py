@@ -1,0 +1,82 @@
+"""How the judge learns: joints and pieces of torn trees, and what is true of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.geometry.coordinates import FloatArray, Grid
+from near_monai.geometry.distance import signed_distance
+from near_monai.repair.joints import FEATURES as JOINT_FEATURES
+from near_monai.repair.joints import Joint, Pieces, find_joints
+from near_monai.repair.judge import Classifier, Judge
+from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
+from near_monai.repair.piece_features import piece_features
+
+#: A piece is vessel if half of it lies in the true tree; a joint is right if both pieces are, and this share of its
+#: course lies within :data:`BESIDE_MM` of the tree.
+ON_COURSE = 0.9
+BESIDE_MM = 2.0
+#: Parts that the torn trees are split into: pieces are judged by joints that were judged by the other parts.
+FOLDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A torn tree and what is true of it.
+
+    Attributes:
+        pieces: its pieces.
+        joints: possible joints between them.
+        right: ``(J,)`` which are right.
+        vessel: ``(P,)`` which pieces are vessel.
+    """
+
+    pieces: Pieces
+    joints: list[Joint]
+    right: NDArray[np.bool_]
+    vessel: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, mask: NDArray[np.bool_], likely: NDArray[np.floating], truth: NDArray[np.bool_], grid: Grid
+    ) -> Example:
+        """From a refined ``mask`` of a torn tree, F there, and the whole tree, all ``(X, Y, Z)`` on ``grid``."""
+        pieces = Pieces.of(mask, likely, grid)
+        joints = find_joints(pieces)
+        away = signed_distance(truth, grid.spacing, 2 * BESIDE_MM)
+        inside = away[tuple(pieces.found.voxels.T)] < max(grid.spacing)
+        vessel = np.bincount(pieces.found.owner, inside, len(pieces.found)) >= pieces.found.sizes / 2
+        right = [bool(vessel[list(joint.pieces)].all()) and _on_course(joint, pieces, away) for joint in joints]
+        return cls(pieces, joints, np.array(right, bool), vessel)
+
+    @property
+    def features(self) -> FloatArray:
+        """``(J, F)`` of the joints."""
+        return np.array([joint.features for joint in self.joints]).reshape(-1, len(JOINT_FEATURES))
+
+
+def _on_course(joint: Joint, pieces: Pieces, away: NDArray[np.floating]) -> bool:
+    voxels = tuple(joint.course.voxels(pieces.grid).T)
+    gap = pieces.index[voxels] == 0
+    return bool((away[voxels][gap] < BESIDE_MM).mean() >= ON_COURSE) if gap.any() else True
+
+
+def learn(examples: Sequence[Example]) -> Judge:
+    """A judge that has seen ``examples``."""
+    parts = [examples[fold::FOLDS] for fold in range(FOLDS)]
+    rows, truth = [], []
+    for fold, part in enumerate(parts):
+        judged = _learn_joints([example for other in (*parts[:fold], *parts[fold + 1 :]) for example in other])
+        rows += [piece_features(e.pieces, e.joints, judged(e.features)) for e in part]
+        truth += [example.vessel for example in part]
+    pieces = Classifier.fit(PIECE_FEATURES, np.concatenate(rows), np.concatenate(truth))
+    return Judge(_learn_joints(examples), pieces)
+
+
+def _learn_joints(examples: Sequence[Example]) -> Classifier:
+    features = np.concatenate([example.features for example in examples])
+    return Classifier.fit(JOINT_FEATURES, features, np.concatenate([example.right for example in examples]))
