@@ -54,6 +54,11 @@ def refine(
     save_codes: Annotated[bool, typer.Option("--save-codes", help="Also write z of every case.")] = False,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Also write F on the grid.")] = False,
     no_clean: Annotated[bool, typer.Option("--no-clean", help="Neither join nor drop pieces.")] = False,
+    join_above: Annotated[float, typer.Option(min=0, max=1, help="Join pieces from this probability.")] = 0.5,
+    propose_above: Annotated[
+        float, typer.Option(min=0, max=1, help="List joints from this probability.")
+    ] = 0.2,
+    drop_below: Annotated[float, typer.Option(min=0, max=1, help="Drop pieces less probably vessel than this.")] = 0.25,
     structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
     all_labels: Annotated[bool, typer.Option("--all-labels", help="Refine and fuse every class of the table.")] = False,
     table: Table = None,
@@ -73,6 +78,7 @@ def refine(
     from near_monai.data.shards import given_shard, launched_shard
     from near_monai.refinement.many_files import refine_files, summary_of
     from near_monai.refinement.one_file import Options
+    from near_monai.repair.judge import Bounds
 
     part = given_shard(shard) if shard else launched_shard()
     cube = None if resolution == "native" else _whole_number(resolution, "--resolution", 8, 1024)
@@ -85,7 +91,8 @@ def refine(
                 "needs one function of all classes: --weights heart.safetensors", param_hint="--save-codes"
             )
         which = "all"
-    options = Options(which, weights, device, cube, save_codes, save_probability, not no_clean, _text(table), structure)
+    clean = False if no_clean else Bounds(join_above, propose_above, drop_below)
+    options = Options(which, weights, device, cube, save_codes, save_probability, clean, _text(table), structure)
     run = refine_files(source, output, options, quiet, part, workers or None)
     if report:
         _report(output, quiet)

@@ -23,6 +23,10 @@ from near_monai.geometry.coordinates import FloatArray, Grid
 
 #: mm along which the contrast of a vessel changes, the long and the short waves.
 WAVES_MM = (20.0, 7.0)
+#: Share of the centreline that the contrast alone makes a network lose.
+LOST = (0.01, 0.12)
+#: mm around it that are lost, too, on average, and how fast the contrast rises from there, per mm.
+WIDER_MM, SLOPE = 1.5, 0.3
 #: Random waves that a field is the sum of.
 WAVES = 64
 #: Pieces of other vessels per label, on average; the forty outputs have one each.
@@ -44,9 +48,10 @@ def tear(mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool
     line = Centrelines.of(Components.of(mask), mask, grid)
     voxels = voxels_of(mask)
     contrast = _contrast(line.mm, line.radius, rng)
-    hidden = rng.uniform(0.02, 0.2)  # share of the centreline that is lost
+    contrast -= np.quantile(contrast, rng.uniform(*LOST))
+    contrast = np.minimum(contrast, _widened(line.mm, contrast < 0, rng))
     torn = np.zeros_like(mask)
-    torn[tuple(voxels[_seen(grid.to_mm(voxels), line, contrast - np.quantile(contrast, hidden))].T)] = True
+    torn[tuple(voxels[_seen(grid.to_mm(voxels), line, contrast)].T)] = True
     for _ in range(rng.poisson(STRAYS)):
         torn |= _stray(line, mask, grid, rng)
     return torn
@@ -59,6 +64,13 @@ def _contrast(points: FloatArray, radius: FloatArray, rng: Generator) -> FloatAr
     share = rng.uniform(0.3, 0.9)
     long, short = (_waves(points, wave, rng) for wave in WAVES_MM)
     return rng.uniform(0.3, 1.5) * thick + share * long + (1 - share) * short
+
+
+def _widened(points: FloatArray, lost: NDArray[np.bool_], rng: Generator) -> FloatArray:
+    """Contrast around what is ``lost``: a network also misses what lies within some mm, more here and less there."""
+    wide = rng.exponential(WIDER_MM) * np.exp(0.5 * _waves(points[lost], WAVES_MM[1], rng))
+    distance, nearest = cKDTree(points[lost]).query(points)
+    return (distance - wide[nearest]) * SLOPE
 
 
 def _waves(points: FloatArray, wave_mm: float, rng: Generator) -> FloatArray:

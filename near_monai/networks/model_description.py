@@ -31,6 +31,8 @@ class Description:
         network: definition of the network, see :mod:`near_monai.networks.definitions`.
         version: version of near_monai that trained it.
         training: how, and on whose data: ``data`` in words, counts of cases, settings.
+        judge: what decides about joints and pieces, if it was trained with the weights; see
+            :class:`near_monai.repair.judge.Judge`. ``None``: the shipped one.
         fingerprint: SHA-256 of the numbers, see :func:`near_monai.formats.tensor_files.fingerprint_of`.
     """
 
@@ -40,6 +42,7 @@ class Description:
     version: str
     training: dict[str, Any]
     fingerprint: str
+    judge: dict[str, Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,6 +75,8 @@ class Description:
             "training": self.training,
             "fingerprint": self.fingerprint,
         }
+        if self.judge is not None:
+            content["judge"] = self.judge
         return json.dumps(content, allow_nan=False, sort_keys=True)
 
     @classmethod
@@ -90,7 +95,10 @@ class Description:
 
     @classmethod
     def _checked(cls, content: dict[str, Any]) -> Description:
+        content = {"judge": None, **content}
         expect_keys(content, [field.name for field in fields(cls)])
+        if not isinstance(content["judge"], dict | None):
+            raise ValueError(f"judge: {str(content['judge'])[:80]!r}; expected a dict")
         for key, kind in {"structures": list, "network": dict, "version": str, "training": dict}.items():
             if not isinstance(content[key], kind):
                 raise ValueError(f"{key}: {str(content[key])[:80]!r}; expected a {kind.__name__}")
@@ -107,6 +115,7 @@ class Description:
             content["version"],
             content["training"],
             content["fingerprint"],
+            content["judge"],
         )
 
 

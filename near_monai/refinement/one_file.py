@@ -32,6 +32,7 @@ from near_monai.refinement.all_structures import Networks, refine_all
 from near_monai.refinement.case_figures import figures_of
 from near_monai.refinement.class_meaning import as_trained, doubts_of, subject_of
 from near_monai.refinement.one_structure import CONTEXT_MM, RefinedPart, reasons, refine_mask, refine_parts
+from near_monai.repair.judge import Bounds
 from near_monai.repair.mask_repair import VESSEL
 
 #: What viewers call the bridges of one class.
@@ -53,7 +54,8 @@ class Options:
         resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
         save_codes: also write z of every case.
         save_probability: also write F on the output grid.
-        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined; see
+            :func:`near_monai.repair.mask_repair.repair`.
         table: anatomy table, ``None`` for the heart's.
         structure: what the class is, by its name in the table; ``None`` for the rule of
             :func:`near_monai.refinement.class_meaning.subject_of`.
@@ -65,7 +67,7 @@ class Options:
     resolution: int | None = None
     save_codes: bool = False
     save_probability: bool = False
-    clean: bool = True
+    clean: bool | Bounds = True
     table: str | None = None
     structure: str | None = None
 

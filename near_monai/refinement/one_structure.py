@@ -24,6 +24,7 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
+from near_monai.repair.judge import Bounds, Judge
 from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
@@ -56,7 +57,7 @@ def refine_mask(
     network: NearNetwork,
     space: WorkingSpace,
     target: Grid | None = None,
-    clean: bool = True,
+    clean: bool | Bounds = True,
     structure: Structure = VESSEL,
 ) -> Refined:
     """Refine one mask.
@@ -67,7 +68,8 @@ def refine_mask(
         network: trained network with an encoder.
         space: the working space that it was trained in.
         target: grid of the result, in the mm frame of ``native``; ``None`` for ``native`` itself.
-        clean: also reconnect torn-off pieces and drop small ones that could not be joined.
+        clean: also reconnect torn-off pieces and drop small ones that could not be joined; see
+            :func:`near_monai.repair.mask_repair.repair`.
         structure: what it is: its scale, and whether it is a vessel.
 
     Raises:
@@ -81,7 +83,7 @@ def refine_mask(
     asked = occupancy(mask[None], small, network, space, evidence=evidence)
     probability = asked.probability[0]
     if target is None or target == native:
-        repaired = repair_scaled(mask, probability, native, structure, clean=clean, evidence=evidence)
+        repaired = repair_scaled(mask, probability, native, structure, None, clean, evidence, network)
         return Refined(repaired, mask, probability, asked.codes, native)
     shown = evidence.shown(mask)
     noise = noise_of(shown, probability, small, evidence.found)  # of the label itself, whatever the grid of the result
@@ -91,7 +93,7 @@ def refine_mask(
     cube = structure.size.shrunk(target)
     probability = np.maximum.reduce([decode(code, network.field, cube) for code in asked.codes])
     probability[signed_distance(seen, cube.spacing, space.truncate) >= space.truncate] = 0
-    repaired = repair_scaled(seen, probability, target, structure, noise, clean)
+    repaired = repair_scaled(seen, probability, target, structure, noise, clean, network=network)
     return Refined(repaired, seen, probability, asked.codes, target)
 
 
@@ -101,12 +103,18 @@ def repair_scaled(
     grid: Grid,
     structure: Structure,
     noise: Noise | None = None,
-    clean: bool = True,
+    clean: bool | Bounds = True,
     evidence: Evidence | None = None,
+    network: NearNetwork | None = None,
 ) -> Repaired:
-    """Repair in the scale of ``structure``; ``noise`` is in that scale, too, and what comes back is in mm."""
+    """Repair in the scale of ``structure``; ``noise`` is in that scale, too, and what comes back is in mm.
+
+    Joints are judged as the ``network``'s weights learned it, if they did.
+    """
     small = structure.size.shrunk(grid)
-    return structure.size.grown(repair(mask, probability, small, noise, clean, structure, evidence))
+    trained = network.description.judge if network is not None and network.description else None
+    judge = Judge.of(trained, "the weights") if trained else None
+    return structure.size.grown(repair(mask, probability, small, noise, clean, structure, evidence, judge))
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def refine_parts(
     evidence: Evidence,
     network: NearNetwork,
     space: WorkingSpace,
-    clean: bool,
+    clean: bool | Bounds,
     structure: Structure,
     anatomy: Anatomy,
 ) -> Iterator[RefinedPart]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from near_monai.geometry.centrelines import BEHIND_MM, Centrelines
+from near_monai.geometry.centrelines import Centrelines
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.repair.courses import Course

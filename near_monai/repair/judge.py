@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from near_monai.geometry.coordinates import FloatArray
 from near_monai.errors import NearError
+from near_monai.geometry.coordinates import FloatArray
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
 from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
 
@@ -83,8 +83,8 @@ class Classifier:
             return float(np.logaddexp(0, -odds).sum()) + penalty, slope
 
         found = minimize(loss, np.zeros(len(mean) + 1), jac=True, method="L-BFGS-B").x.round(4)
-        plain = (tuple(part.round(4).tolist()) for part in (mean, scale, found[:-1]))
-        return cls(tuple(names), *plain, float(found[-1]))
+        plain = [tuple(part.round(4).tolist()) for part in (mean, scale, found[:-1])]
+        return cls(tuple(names), plain[0], plain[1], plain[2], float(found[-1]))
 
     @classmethod
     def of(cls, content: Mapping[str, Any], names: Sequence[str]) -> Classifier:
@@ -98,7 +98,7 @@ class Classifier:
             raise ValueError("features: not those of this version")
         if not np.isfinite([*sum(numbers, ()), content["bias"]]).all() or min(numbers[1]) <= 0:
             raise ValueError("expected finite numbers, and scales above 0")
-        return cls(tuple(names), *numbers, float(content["bias"]))
+        return cls(tuple(names), numbers[0], numbers[1], numbers[2], float(content["bias"]))
 
 
 def _standard(rows: FloatArray, mean: ArrayLike, scale: ArrayLike) -> FloatArray:

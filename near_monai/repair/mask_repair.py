@@ -22,7 +22,7 @@ from near_monai.geometry.region_frames import rounded
 from near_monai.geometry.specks import LONG_MM, drop_specks, small_volume
 from near_monai.inferers.evidence import Evidence
 from near_monai.repair.bridges import Bridge, between, find_bridges
-from near_monai.repair.judge import Bounds, Judge, shipped_judge
+from near_monai.repair.judge import Bounds, Judge
 from near_monai.repair.reconnection import Proposal, reconnect_regions
 
 #: What a label is taken for if nothing else is said.
@@ -100,11 +100,10 @@ def repair(
     probability: NDArray[np.float32],
     grid: Grid,
     noise: Noise | None = None,
-    clean: bool = True,
+    clean: bool | Bounds = True,
     structure: Structure = VESSEL,
     evidence: Evidence | None = None,
     judge: Judge | None = None,
-    bounds: Bounds = Bounds(),
 ) -> Repaired:
     """Decide, reconnect, drop what is small and could not be joined.
 
@@ -115,11 +114,11 @@ def repair(
         probability: F on the same grid, as :func:`near_monai.inferers.occupancy.occupancy` gives it.
         grid: their grid.
         noise: noise of the label if it is known; else :func:`noise_of` it. Infinite: F decides whatever it is.
-        clean: also reconnect and drop small pieces.
+        clean: also reconnect and drop small pieces; :class:`near_monai.repair.judge.Bounds` say what is done at which
+            probability.
         structure: how far F is trusted, and whether it is a vessel, whose torn-off pieces are joined by tubes.
         evidence: what counts of ``mask``, if it is known.
         judge: decides what of a vessel is joined and dropped; ``None`` for the shipped one.
-        bounds: what is done at which of its probabilities.
 
     Raises:
         NearError: F is not a number somewhere.
@@ -140,7 +139,8 @@ def repair(
     tubes: NDArray[np.int32] | None = None
     proposals: list[Proposal] = []
     if clean and structure.tubular:
-        tree = reconnect_regions(result, probability, same, shown, evidence.regions, judge or shipped_judge(), bounds)
+        bounds = clean if isinstance(clean, Bounds) else None
+        tree = reconnect_regions(result, probability, same, shown, evidence.regions, judge, bounds)
         tubes, proposals = tree.tubes, tree.proposals
         gone = np.count_nonzero(tree.dropped & shown)
         kept = result if gone > MOST_DROPPED * np.count_nonzero(shown) else result & ~tree.dropped

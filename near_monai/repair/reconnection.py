@@ -18,10 +18,10 @@ from scipy.cluster.hierarchy import DisjointSet
 from near_monai.geometry.boxes import Box
 from near_monai.geometry.components import count_components
 from near_monai.geometry.coordinates import FloatArray, Grid
-from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
 from near_monai.geometry.region_frames import Frame, poses_of
+from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
 from near_monai.repair.joints import Joint, Pieces, find_joints
-from near_monai.repair.judge import Bounds, Judge
+from near_monai.repair.judge import Bounds, Judge, shipped_judge
 from near_monai.repair.piece_features import piece_features
 
 #: Pieces of more than this share of the volume can be the left and the right tree, whose thin tips may meet ...
@@ -46,11 +46,17 @@ class Proposal:
     gap_mm: float
     probability: float
 
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Its middle in mm."""
+        x, y, z = self.points.mean(0).tolist()
+        return x, y, z
 
     def placed(self, frame: Frame) -> Proposal:
         """The same in the frame of the case, given that of the turned region."""
         pose, grid = frame.pose, frame.grid
-        voxel = np.where(pose.flipped, np.subtract(grid.shape, 1) - grid.to_voxel(self.points), grid.to_voxel(self.points))
+        voxel = grid.to_voxel(self.points)
+        voxel = np.where(pose.flipped, np.subtract(grid.shape, 1) - voxel, voxel)
         return Proposal(frame.place.to_mm(voxel[:, np.argsort(pose.order)]), self.gap_mm, self.probability)
 
     def scaled(self, factor: float) -> Proposal:
@@ -79,8 +85,8 @@ def reconnect_regions(
     grid: Grid,
     label: NDArray[np.bool_],
     regions: Sequence[Box],
-    judge: Judge,
-    bounds: Bounds,
+    judge: Judge | None,
+    bounds: Bounds | None,
 ) -> Reconnected:
     """:func:`reconnect`, region by region of the ``label`` that F saw, and turned as F saw it.
 
@@ -94,8 +100,8 @@ def reconnect_regions(
         there, turned = cut.slices(), []
         for pose in poses_of(label[region.slices()], grid.spacing):
             frame = Frame.of(cut, grid, pose)
-            parts = [pose.turn(array[there]) for array in (mask, likely, label)]
-            found = reconnect(parts[0], parts[1], frame.grid, parts[2], judge, bounds)
+            inside, seen = pose.turn(mask[there]), pose.turn(label[there])
+            found = reconnect(inside, pose.turn(likely[there]), frame.grid, seen, judge, bounds)
             added = pose.undo(found.tubes)
             tubes[there] = np.where(added > 0, added + tubes.max(), tubes[there])
             turned.append(pose.undo(found.dropped))
@@ -108,9 +114,9 @@ def reconnect(
     mask: NDArray[np.bool_],
     likely: NDArray[np.float32],
     grid: Grid,
-    label: NDArray[np.bool_],
-    judge: Judge,
-    bounds: Bounds = Bounds(),
+    label: NDArray[np.bool_] | None = None,
+    judge: Judge | None = None,
+    bounds: Bounds | None = None,
 ) -> Reconnected:
     """Join the components of ``mask``, and say which are no vessel; each tube joins two and touches no third.
 
@@ -118,10 +124,11 @@ def reconnect(
         mask: ``(X, Y, Z)`` refined mask.
         likely: F on the same grid.
         grid: their grid.
-        label: same shape, what the mask was made of.
-        judge: gives the probabilities.
-        bounds: what is done at which.
+        label: same shape, what the mask was made of; ``None`` for the mask itself.
+        judge: gives the probabilities; ``None`` for the shipped one.
+        bounds: what is done at which; ``None`` for the default.
     """
+    judge, bounds = judge or shipped_judge(), bounds or Bounds()
     if count_components(mask) < 2:
         return Reconnected(np.zeros(mask.shape, np.int32), np.zeros_like(mask), [])
     work = _Work.of(mask, likely, grid)
@@ -136,7 +143,7 @@ def reconnect(
             points = work.pieces.line.mm[list(joints[number].points)]
             proposals.append(Proposal(points, joints[number].gap_mm, float(sure[number])))
     vessel = judge.pieces(piece_features(work.pieces, joints, sure))
-    return Reconnected(work.tubes, work.dropped(label, vessel, bounds.drop), proposals)
+    return Reconnected(work.tubes, work.dropped(mask if label is None else label, vessel, bounds.drop), proposals)
 
 
 @dataclass(eq=False)

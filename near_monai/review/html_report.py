@@ -32,6 +32,8 @@ from near_monai.runs.run_records import DONE, Row
 
 logger = logging.getLogger("near_monai")
 
+#: Kinds of findings that are no edits, and wait for a decision.
+UNCHANGED = ("uncertain", "proposed")
 #: A page gets slow with more: the first ones are shown, and the page says so.
 MOST_EDITS = 200
 #: Edits that are marked in the pictures; more would hide them.
@@ -108,7 +110,7 @@ def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) ->
         "parts": parts,
         "edits": edits[:MOST_EDITS],
         "more": len(edits) - MOST_EDITS,
-        "uncertain": _unchanged([f for part in parts for f in part["findings"] if f["kind"] == "uncertain"], case),
+        "uncertain": _unchanged([f for part in parts for f in part["findings"] if f["kind"] in UNCHANGED], case),
         "flagged": row.get("flagged", []),
         "colours": [(part.name, _css(part.colour)) for part in drawn if part.colour is not None],
         "views": [_pictures(view, largest) for view in three_views(drawn, case.edits, before.grid, before.affine)],

@@ -41,9 +41,7 @@ class Example:
     vessel: NDArray[np.bool_]
 
     @classmethod
-    def of(
-        cls, mask: NDArray[np.bool_], likely: NDArray[np.floating], truth: NDArray[np.bool_], grid: Grid
-    ) -> Example:
+    def of(cls, mask: NDArray[np.bool_], likely: NDArray[np.floating], truth: NDArray[np.bool_], grid: Grid) -> Example:
         """From a refined ``mask`` of a torn tree, F there, and the whole tree, all ``(X, Y, Z)`` on ``grid``."""
         pieces = Pieces.of(mask, likely, grid)
         joints = find_joints(pieces)

@@ -17,7 +17,7 @@ from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.one_structure import Refined, refine_mask
-from near_monai.repair.reconnection import REACH_MM
+from near_monai.repair.joints import REACH_MM
 
 Mask = NDArray[np.bool_]
 CASES = st.tuples(st.sampled_from(("specks", "salt", "slices", "strays", "blocks", "mixture")), st.integers(0, 40))

@@ -15,9 +15,10 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.metrics.mask_metrics import Shape
 from near_monai.repair.bridges import find_bridges
 from near_monai.repair.findings_to_check import find
+from near_monai.repair.joints import REACH_MM
 from near_monai.repair.mask_repair import CLEAN_WALL_MM2, VESSEL, Noise, decide, noise_of, repair, wall_area
 from near_monai.repair.out_of_distribution import is_cut, warnings_for
-from near_monai.repair.reconnection import REACH_MM, reconnect
+from near_monai.repair.reconnection import reconnect
 
 GRID = Grid((120, 60, 60), (0.5, 0.5, 0.5))
 Mask = NDArray[np.bool_]
@@ -44,7 +45,7 @@ def blurred(mask: Mask, sigma: float = 3.0) -> NDArray[np.float32]:
 def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     mask = torn()
     likely = np.full(GRID.shape, 0.3, np.float32)
-    bridge = reconnect(mask, likely, GRID) > 0
+    bridge = reconnect(mask, likely, GRID).tubes > 0
     assert count_components(mask) == 2 and count_components(mask | bridge) == 1
     records = find_bridges(Components.of(mask), mask | bridge, likely, GRID)
     assert len(records) == 1 and not (bridge & mask).any()
@@ -67,23 +68,23 @@ def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     ],
 )
 def test_what_does_not_fit_stays_apart(mask: Mask, probability: float) -> None:
-    assert not reconnect(mask, np.full(GRID.shape, probability, np.float32), GRID).any()
+    assert not reconnect(mask, np.full(GRID.shape, probability, np.float32), GRID).tubes.any()
 
 
 def test_two_trees_that_meet_with_thin_tips_are_never_joined() -> None:
     left = tube((3, 15, 15), (15, 15, 15), 2.5) | tube((15, 15, 15), (28, 15, 15), 0.8)
     right = tube((45, 15, 15), (57, 15, 15), 2.5) | tube((32, 15, 15), (45, 15, 15), 0.8)
     likely = np.full(GRID.shape, 0.4, np.float32)
-    assert not reconnect(left | right, likely, GRID).any()
+    assert not reconnect(left | right, likely, GRID).tubes.any()
     piece = tube((32, 15, 15), (45, 15, 15), 0.8)  # the same tip, torn off the left tree, is joined
-    assert count_components(left | piece | (reconnect(left | piece, likely, GRID) > 0)) == 1
+    assert count_components(left | piece | (reconnect(left | piece, likely, GRID).tubes > 0)) == 1
 
 
 def test_two_trees_are_not_joined_through_a_piece_between_them_either() -> None:
     left = tube((3, 15, 15), (12, 15, 15), 2.5) | tube((12, 15, 15), (23, 15, 15), 0.8)
     right = tube((48, 15, 15), (57, 15, 15), 2.5) | tube((37, 15, 15), (48, 15, 15), 0.8)
     mask = left | right | tube((27, 15, 15), (33, 15, 15), 0.8)
-    bridge = reconnect(mask, np.full(GRID.shape, 0.4, np.float32), GRID) > 0
+    bridge = reconnect(mask, np.full(GRID.shape, 0.4, np.float32), GRID).tubes > 0
     assert count_components(mask | bridge) == 2
 
 
@@ -91,7 +92,7 @@ def test_bridge_is_as_wide_as_the_piece_that_it_joins() -> None:
     mask = tube((5, 15, 15), (30, 15, 15), 1.5) | tube((33, 15, 15), (54, 15, 15), 1.5)
     mask[60:68] = False  # a flat cut of 4 mm
     likely = np.full(GRID.shape, 0.3, np.float32)
-    bridge = reconnect(mask, likely, GRID) > 0
+    bridge = reconnect(mask, likely, GRID).tubes > 0
     (record,) = find_bridges(Components.of(mask), mask | bridge, likely, GRID)
     assert np.count_nonzero(bridge[63]) >= 0.65 * np.count_nonzero(mask[50])
     assert record.radius_mm == pytest.approx(1.4, abs=0.2) and bridge[tuple(record.voxels.T)].all()
@@ -130,14 +131,14 @@ def test_thick_slices_do_not_make_fat_bridges() -> None:
     grid = Grid((150, 60, 3), (0.4, 0.4, 3.0))
     mask = np.zeros(grid.shape, bool)
     mask[10:70, 28:33, 1] = mask[78:140, 28:33, 1] = True
-    bridge = reconnect(mask, np.full(grid.shape, 0.3, np.float32), grid) > 0
+    bridge = reconnect(mask, np.full(grid.shape, 0.3, np.float32), grid).tubes > 0
     assert count_components(mask | bridge) == 1
     assert np.ptp(np.argwhere(bridge)[:, 1]) <= 5 and set(np.argwhere(bridge)[:, 2]) == {1}
 
 
 def test_bridge_that_would_meet_a_third_vessel_is_refused() -> None:
     crossing = tube((33, 3, 15), (33, 27, 15), 0.8)
-    bridge = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID) > 0
+    bridge = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID).tubes > 0
     assert count_components(torn(4.0) | crossing | bridge) >= 2
     assert Shape(np.pad(torn(4.0) | crossing | bridge, 2)).betti.loops == 0
 
@@ -151,10 +152,10 @@ def test_bridges_whose_piece_is_dropped_are_not_reported() -> None:
 
 def test_bridges_do_not_depend_on_axis_order() -> None:
     mask, likely = torn(), np.full(GRID.shape, 0.3, np.float32)
-    added = np.count_nonzero(reconnect(mask, likely, GRID))
+    added = np.count_nonzero(reconnect(mask, likely, GRID).tubes)
     for order in itertools.permutations(range(3)):
         turned = Grid.of([GRID.shape[n] for n in order], GRID.spacing)
-        bridge = reconnect(mask.transpose(order), likely.transpose(order), turned) > 0
+        bridge = reconnect(mask.transpose(order), likely.transpose(order), turned).tubes > 0
         assert count_components(mask.transpose(order) | bridge) == 1
         assert np.count_nonzero(bridge) == pytest.approx(added, rel=0.25)
 
