@@ -6,6 +6,7 @@ torn) or not (a branch was torn off). Whether it is made is decided elsewhere (:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ REACH_MM = 15.0
 ALIGNED = -0.2
 #: A point within so many mm of an end is that end.
 AT_END_MM = 2.0
+#: F below this is as good as nothing.
+LEAST_F = 0.002
+_AROUND = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 
 #: What is known of a joint, in the order of :attr:`Joint.features`. "Own" is the piece whose end the joint leaves,
 #: "other" the one it leads to; lengths in mm, of a structure of scale 1.
@@ -44,8 +48,8 @@ FEATURES = (
     "log volume own",
     "log volume other",
     "smaller share",
-    "F mean",
-    "F least",
+    "log F mean",
+    "log F least",
     "F own",
     "F other",
     "beside",
@@ -203,10 +207,19 @@ def _arrival(way: _Way, line: Centrelines) -> tuple[bool, FloatArray, float]:
 
 
 def _likely(course: Course, pieces: Pieces) -> tuple[float, float]:
-    """F's mean and its least in the voxels of a course that no piece holds."""
-    voxels = tuple(course.voxels(pieces.grid).T)
-    found = pieces.probability[voxels][pieces.index[voxels] == 0]
-    return (float(found.mean()), float(found.min())) if len(found) else (1.0, 1.0)
+    """Mean and least of log F along a course, where no piece is; of F the largest in a voxel and its neighbours.
+
+    A course is no surer than a voxel, and F's ridge may lie beside it.
+    """
+    voxels = course.voxels(pieces.grid)
+    voxels = voxels[pieces.index[tuple(voxels.T)] == 0]
+    if not len(voxels):
+        return 0.0, 0.0
+    near = np.clip(voxels[:, None] + _AROUND, 0, np.subtract(pieces.index.shape, 1))
+    free = pieces.index[tuple(near.transpose(2, 0, 1))] == 0
+    found = np.where(free, pieces.probability[tuple(near.transpose(2, 0, 1))], 0).max(1)
+    logs = np.log(np.maximum(found, LEAST_F))
+    return float(logs.mean()), float(logs.min())
 
 
 def _rivals(way: _Way, side: int, ways: Sequence[_Way]) -> tuple[int, float]:
