@@ -55,9 +55,7 @@ def refine(
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Also write F on the grid.")] = False,
     no_clean: Annotated[bool, typer.Option("--no-clean", help="Neither join nor drop pieces.")] = False,
     join_above: Annotated[float, typer.Option(min=0, max=1, help="Join pieces from this probability.")] = 0.5,
-    propose_above: Annotated[
-        float, typer.Option(min=0, max=1, help="List joints from this probability.")
-    ] = 0.2,
+    propose_above: Annotated[float, typer.Option(min=0, max=1, help="List joints from this probability.")] = 0.2,
     drop_below: Annotated[float, typer.Option(min=0, max=1, help="Drop pieces less probably vessel than this.")] = 0.25,
     structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
     all_labels: Annotated[bool, typer.Option("--all-labels", help="Refine and fuse every class of the table.")] = False,
