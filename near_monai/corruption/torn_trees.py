@@ -29,9 +29,11 @@ LOST = (0.01, 0.12)
 WIDER_MM, SLOPE = 1.5, 0.3
 #: Random waves that a field is the sum of.
 WAVES = 64
-#: Pieces of other vessels per label, on average; the forty outputs have one each.
-STRAYS = 1.2
-#: A piece of another vessel is no closer than this to the tree, in mm.
+#: Stray pieces per label, on average, and which share of them are blobs.
+STRAYS, BLOBS = 1.5, 0.4
+#: mm that a stray piece lies beside the tree, half of its length, and the radius of a blob.
+ASIDE_MM, HALF_MM, BLOB_MM = (1.5, 30.0), (1.0, 12.0), (0.6, 2.5)
+#: It is no closer than this to the tree, in mm.
 APART_MM = 1.0
 
 
@@ -88,18 +90,19 @@ def _seen(points: FloatArray, line: Centrelines, contrast: FloatArray) -> NDArra
 
 
 def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool_]:
-    """A piece of a vessel that is none of the tree: a stretch of it, turned a little and moved aside."""
+    """What is none of the tree: a stretch of it, turned a little and moved aside, as a vein runs; or a blob."""
     stray = np.zeros_like(mask)
-    middle = line.mm[rng.integers(len(line.mm))]
-    length, calibre = float(np.exp(rng.uniform(np.log(2), np.log(25)))), rng.uniform(0.5, 1.2)
-    stretch = np.flatnonzero(np.linalg.norm(line.mm - middle, axis=1) <= length / 2)
-    stretch = stretch[line.owner[stretch] == line.owner[stretch[0]]]
-    turn = Rotation.from_rotvec(rng.normal(0, rng.uniform(0.1, 1.0), 3))
+    centre = line.mm[rng.integers(len(line.mm))]
     aside = rng.normal(size=3)
-    aside *= float(np.exp(rng.uniform(np.log(1.5), np.log(20)))) / np.linalg.norm(aside)
-    centre = line.mm[stretch].mean(0)
-    points = turn.apply(line.mm[stretch] - centre) + centre + aside
-    radius = np.maximum(calibre * line.radius[stretch], 0.6 * max(grid.spacing))
+    aside *= float(np.exp(rng.uniform(*np.log(ASIDE_MM)))) / np.linalg.norm(aside)
+    if rng.random() < BLOBS:
+        points, radius = (centre + aside)[None], np.exp(rng.uniform(*np.log(BLOB_MM), 1))
+    else:
+        stretch = np.flatnonzero(np.linalg.norm(line.mm - centre, axis=1) <= np.exp(rng.uniform(*np.log(HALF_MM))))
+        stretch = stretch[line.owner[stretch] == line.owner[stretch[0]]]
+        turn = Rotation.from_rotvec(rng.normal(0, rng.uniform(0.1, 1.0), 3))
+        points = turn.apply(line.mm[stretch] - centre) + centre + aside
+        radius = np.maximum(rng.uniform(0.5, 1.2) * line.radius[stretch], 0.6 * max(grid.spacing))
     reach = float(radius.max()) + APART_MM
     low = np.maximum(np.floor(grid.to_voxel(points.min(0) - reach)).astype(int), 0)
     high = np.minimum(np.ceil(grid.to_voxel(points.max(0) + reach)).astype(int) + 1, grid.shape)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.cluster.hierarchy import DisjointSet
 
 from near_monai.geometry.boxes import Box
-from near_monai.geometry.components import count_components
+from near_monai.geometry.components import Components, count_components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.region_frames import Frame, poses_of
 from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
@@ -129,10 +129,13 @@ def reconnect(
         bounds: what is done at which; ``None`` for the default.
     """
     judge, bounds = judge or shipped_judge(), bounds or Bounds()
-    if count_components(mask) < 2:
-        return Reconnected(np.zeros(mask.shape, np.int32), np.zeros_like(mask), [])
-    work = _Work.of(mask, likely, grid)
-    joints = find_joints(work.pieces)
+    imagined = np.zeros_like(mask) if label is None else _without(label, mask)
+    kept = mask & ~imagined
+    if count_components(kept) < 2:
+        return Reconnected(np.zeros(mask.shape, np.int32), imagined, [])
+    pieces = Pieces.of(kept, likely, grid)
+    work = _Work.of(pieces)
+    joints = find_joints(pieces)
     sure = judge.joints([joint.features for joint in joints])
     proposals = []
     for number in np.argsort(-sure, kind="stable").tolist():
@@ -140,10 +143,19 @@ def reconnect(
             continue
         made = work.draw(joints[number], sure[number] >= bounds.join)
         if made and sure[number] < bounds.join:
-            points = work.pieces.line.mm[list(joints[number].points)]
+            points = pieces.line.mm[list(joints[number].points)]
             proposals.append(Proposal(points, joints[number].gap_mm, float(sure[number])))
-    vessel = judge.pieces(piece_features(work.pieces, joints, sure))
-    return Reconnected(work.tubes, work.dropped(mask if label is None else label, vessel, bounds.drop), proposals)
+    vessel = judge.pieces(piece_features(pieces, joints, sure))
+    return Reconnected(work.tubes, imagined | work.dropped(vessel, bounds.drop), proposals)
+
+
+def _without(label: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The components of ``mask`` with nothing of the ``label``: F imagined them."""
+    found = Components.of(mask)
+    own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found))
+    imagined = np.zeros_like(mask)
+    imagined[tuple(found.voxels[own[found.owner] == 0].T)] = True
+    return imagined
 
 
 @dataclass(eq=False)
@@ -167,12 +179,11 @@ class _Work:
     listed: DisjointSet
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_], likely: NDArray[np.float32], grid: Grid) -> _Work:
-        pieces = Pieces.of(mask, likely, grid)
+    def of(cls, pieces: Pieces) -> _Work:
         count = len(pieces.found)
         large = pieces.volume > TREE * pieces.volume.sum()
         sets = (DisjointSet(range(count)), DisjointSet(range(count)))
-        return cls(pieces, pieces.index.copy(), np.zeros(mask.shape, np.int32), large, *sets)
+        return cls(pieces, pieces.index.copy(), np.zeros_like(pieces.index), large, *sets)
 
     def allows(self, joint: Joint) -> bool:
         """Whether it closes no ring and connects no two trees; a large piece that hangs by its thick end is no tree."""
@@ -204,16 +215,12 @@ class _Work:
             self.tubes[box.slices()][tube] = self.tubes.max() + 1
         return True
 
-    def dropped(self, label: NDArray[np.bool_], vessel: FloatArray, least: float) -> NDArray[np.bool_]:
-        """Voxels of the pieces to drop: small, joined to nothing that stays, and vessel with less than ``least``.
-
-        A piece that holds nothing of the ``label`` goes, too: F imagined it.
-        """
-        found, doomed = self.pieces.found, np.zeros_like(label)
-        own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found))
+    def dropped(self, vessel: FloatArray, least: float) -> NDArray[np.bool_]:
+        """Voxels of the pieces to drop: small, joined to nothing that stays, and vessel with less than ``least``."""
+        found, doomed = self.pieces.found, np.zeros(self.index.shape, bool)
         speck = (found.sizes < SPECK_VOXELS) & (self.pieces.volume < SPECK_MM3)
         small = self.pieces.volume < min(LARGEST_DROPPED_MM3, LARGEST_DROPPED * self.pieces.volume.sum())
-        goes = (speck | small & (vessel < least)) | (own == 0)
+        goes = speck | small & (vessel < least)
         for group in self.made.subsets():
             members = list(group)
             if goes[members].all():
