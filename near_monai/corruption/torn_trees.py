@@ -96,7 +96,7 @@ def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generato
     aside = rng.normal(size=3)
     aside *= float(np.exp(rng.uniform(*np.log(ASIDE_MM)))) / np.linalg.norm(aside)
     if rng.random() < BLOBS:
-        points, radius = (centre + aside)[None], np.exp(rng.uniform(*np.log(BLOB_MM), 1))
+        points, radius = (centre + aside)[None], np.exp([rng.uniform(*np.log(BLOB_MM))])
     else:
         stretch = np.flatnonzero(np.linalg.norm(line.mm - centre, axis=1) <= np.exp(rng.uniform(*np.log(HALF_MM))))
         stretch = stretch[line.owner[stretch] == line.owner[stretch[0]]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,11 @@ class Pieces:
         line = Centrelines.of(found, mask, grid)
         likely = np.bincount(found.owner, probability[tuple(found.voxels.T)]) / np.maximum(found.sizes, 1)
         return cls(found, found.index(), line, found.sizes * grid.voxel_volume, likely, probability, grid)
+
+    def slim(self) -> Pieces:
+        """The same without what is as large as the volume: enough for :func:`near_monai.repair.piece_features`."""
+        nothing = np.zeros((0, 0, 0), np.int32)
+        return replace(self, index=nothing, probability=nothing.astype(np.float32))
 
 
 @dataclass(frozen=True)

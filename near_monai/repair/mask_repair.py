@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,43 +129,73 @@ def repair(
     evidence = Evidence.of(Components.of(mask), grid.spacing) if evidence is None else evidence
     shown = evidence.shown(mask)
     same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
-    noise = noise_of(shown, probability, same, evidence.found) if noise is None else noise
-    trust = structure.trust
-    margin = trust.margin * float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
-    result = decide(shown, probability, margin, structure.threshold)
+    decided = decide_by_noise(shown, probability, same, structure, evidence.found, noise)
+    noise, result = decided.noise, decided.mask
     known = mask.any() and math.isfinite(noise.mm)
     beyond = _beyond(evidence, shown, result, noise.mm, same, structure) if known else ""
     if beyond:
-        return Repaired(mask.copy(), np.zeros_like(mask), [], noise.mm, margin, beyond)
-    tubes: NDArray[np.int32] | None = None
-    proposals: list[Proposal] = []
+        return Repaired(mask.copy(), np.zeros_like(mask), [], noise.mm, decided.margin, beyond)
+    tree = None
     if clean and structure.tubular:
         bounds = clean if isinstance(clean, Bounds) else None
         tree = reconnect_regions(result, probability, same, shown, evidence.regions, judge, bounds)
-        tubes, proposals = tree.tubes, tree.proposals
-        gone = np.count_nonzero(tree.dropped & shown)
-        kept = result if gone > MOST_DROPPED * np.count_nonzero(shown) else result & ~tree.dropped
-        result = kept | (tubes > 0)
+        result = _without(result, tree.dropped, shown) | (tree.tubes > 0)
     elif clean:
-        result = _without_small(result, shown, same)
+        result = _without(result, _small(result, shown, same), shown)
     else:
         result = result | mask & ~shown
-    bridges = find_bridges(evidence.found, result, probability, grid, tubes)
+    bridges = find_bridges(evidence.found, result, probability, grid, tree.tubes if tree else None)
     bridge_mask = np.zeros_like(mask)
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
-    return Repaired(result, bridge_mask, bridges, noise.mm, margin, proposals=tuple(proposals))
+    proposals = tuple(tree.proposals) if tree else ()
+    return Repaired(result, bridge_mask, bridges, noise.mm, decided.margin, proposals=proposals)
 
 
-def _without_small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """``mask`` without small pieces, judged by the ``label`` in them; itself if they are too much to be specks."""
-    total = np.count_nonzero(label)
-    small = small_volume(float(total) * grid.voxel_volume)
-    kept = drop_specks(
+class Decided(NamedTuple):
+    """What :func:`decide_by_noise` gives: a mask ``(X, Y, Z)``, the noise of its label and the margin that follows."""
+
+    mask: NDArray[np.bool_]
+    noise: Noise
+    margin: float
+
+
+def decide_by_noise(
+    label: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    grid: Grid,
+    structure: Structure = VESSEL,
+    found: Components | None = None,
+    noise: Noise | None = None,
+) -> Decided:
+    """:func:`decide` with the margin that follows from the noise of a label: 0 for a noisy one.
+
+    Args:
+        label: ``(X, Y, Z)`` what counts of it.
+        probability: F on the same grid.
+        grid: their grid.
+        structure: how far F is trusted.
+        found: components of the label, if they are known.
+        noise: its noise, if it is known.
+    """
+    noise = noise_of(label, probability, grid, found) if noise is None else noise
+    trust = structure.trust
+    margin = trust.margin * float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
+    return Decided(decide(label, probability, margin, structure.threshold), noise, margin)
+
+
+def _without(mask: NDArray[np.bool_], pieces: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``mask`` without ``pieces``; itself if too much of the ``label`` is in them to be specks."""
+    much = np.count_nonzero(pieces & label) > MOST_DROPPED * np.count_nonzero(label)
+    return mask if much else mask & ~pieces
+
+
+def _small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """The small pieces of a ``mask``, judged by the ``label`` in them."""
+    small = small_volume(float(np.count_nonzero(label)) * grid.voxel_volume)
+    return mask & ~drop_specks(
         mask, grid.spacing, small, 0.0, long_mm=LONG_MM, counted=label, one_mm=APART_VOXELS * max(grid.spacing)
     )
-    dropped = np.count_nonzero(mask & label & ~kept)
-    return mask if dropped > MOST_DROPPED * total else kept
 
 
 def _beyond(

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
+from near_monai.corruption.corrupt_label import CorruptLabel
+from near_monai.corruption.torn_trees import tear
+from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.distance import signed_distance
+from near_monai.geometry.working_space import WorkingSpace
+from near_monai.inferers.evidence import Evidence
+from near_monai.inferers.near_inferer import occupancy
+from near_monai.networks.network import NearNetwork
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
 from near_monai.repair.joints import Joint, Pieces, find_joints
 from near_monai.repair.judge import Classifier, Judge
+from near_monai.repair.mask_repair import VESSEL, decide_by_noise
 from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
 from near_monai.repair.piece_features import piece_features
 
@@ -20,6 +29,8 @@ from near_monai.repair.piece_features import piece_features
 #: course lies within :data:`BESIDE_MM` of the tree.
 ON_COURSE = 0.9
 BESIDE_MM = 2.0
+#: Share of the examples that are torn, and share that have other errors, too.
+TORN, ROUGH = 0.85, 0.4
 #: Parts that the torn trees are split into: pieces are judged by joints that were judged by the other parts.
 FOLDS = 4
 
@@ -29,7 +40,7 @@ class Example:
     """A torn tree and what is true of it.
 
     Attributes:
-        pieces: its pieces.
+        pieces: its pieces, slim.
         joints: possible joints between them.
         right: ``(J,)`` which are right.
         vessel: ``(P,)`` which pieces are vessel.
@@ -49,7 +60,7 @@ class Example:
         inside = away[tuple(pieces.found.voxels.T)] < max(grid.spacing)
         vessel = np.bincount(pieces.found.owner, inside, len(pieces.found)) >= pieces.found.sizes / 2
         right = [bool(vessel[list(joint.pieces)].all()) and _on_course(joint, pieces, away) for joint in joints]
-        return cls(pieces, joints, np.array(right, bool), vessel)
+        return cls(pieces.slim(), joints, np.array(right, bool), vessel)
 
     @property
     def features(self) -> FloatArray:
@@ -61,6 +72,21 @@ def _on_course(joint: Joint, pieces: Pieces, away: NDArray[np.floating]) -> bool
     voxels = tuple(joint.course.voxels(pieces.grid).T)
     gap = pieces.index[voxels] == 0
     return bool((away[voxels][gap] < BESIDE_MM).mean() >= ON_COURSE) if gap.any() else True
+
+
+def torn_example(
+    truth: NDArray[np.bool_], grid: Grid, network: NearNetwork, space: WorkingSpace, rng: Generator
+) -> Example:
+    """``truth`` ``(X, Y, Z)`` of a whole tree on ``grid``, torn, roughened now and then, and seen by F."""
+    label = tear(truth, grid, rng) if rng.random() < TORN else truth
+    if rng.random() < ROUGH:
+        corrupt = CorruptLabel(str(rng.choice(["mild", "moderate", "severe"])))
+        corrupt.set_random_state(seed=int(rng.integers(2**31)))
+        label = corrupt(signed_distance(label, grid.spacing), grid.spacing)
+    evidence = Evidence.of(Components.of(label), grid.spacing)
+    likely = occupancy(label[None], grid, network, space, evidence=evidence).probability[0].astype(np.float32)
+    decided = decide_by_noise(evidence.shown(label), likely, grid, VESSEL, evidence.found)
+    return Example.of(decided.mask, likely, truth, grid)
 
 
 def learn(examples: Sequence[Example]) -> Judge:
