@@ -33,6 +33,7 @@ SETTINGS = (
     "max_noise",
     "clean_share",
     "texture_mm",
+    "torn_trees",
 )
 
 
