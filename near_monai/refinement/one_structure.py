@@ -24,7 +24,7 @@ from near_monai.inferers.evidence import Evidence
 from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
-from near_monai.repair.judge import Bounds, Judge
+from near_monai.repair.judge import Bounds, judge_of
 from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
@@ -111,9 +111,11 @@ def repair_scaled(
 
     Joints are judged as the ``network``'s weights learned it, if they did.
     """
-    small = structure.size.shrunk(grid)
-    trained = network.description.judge if network is not None and network.description else None
-    judge = Judge.of(trained, "the weights") if trained else None
+    """Repair in the scale of ``structure``; ``noise`` is in that scale, too, and what comes back is in mm.
+
+    Joints are judged as the ``network``'s weights learned it, if they did.
+    """
+    small, judge = structure.size.shrunk(grid), judge_of(network)
     return structure.size.grown(repair(mask, probability, small, noise, clean, structure, evidence, judge))
 
 

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
+from torch import nn
 
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import FloatArray
+from near_monai.networks.model_description import Description
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
 from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
 
@@ -152,3 +154,10 @@ def shipped_judge() -> Judge:
     """The judge that was trained on generated trees."""
     text = (resources.files("near_monai.repair") / FILE).read_text(encoding="utf-8")
     return Judge.of(json.loads(text), FILE)
+
+
+def judge_of(network: nn.Module | None) -> Judge | None:
+    """The judge that came with the weights of a network; ``None`` if they brought none: the shipped one is meant."""
+    description = getattr(network, "description", None)
+    row = description.judge if isinstance(description, Description) else None
+    return None if row is None else Judge.of(row, "the weights")

@@ -24,6 +24,7 @@ from near_monai.fusion.class_replacement import put_back
 from near_monai.fusion.consistent_map import compose
 from near_monai.geometry.coordinates import Grid, Placed, check_same_grid
 from near_monai.refinement.all_structures import repair_structures
+from near_monai.repair.judge import judge_of
 from near_monai.repair.mask_repair import VESSEL, repair
 from near_monai.runs.inference_progress import Progress
 from near_monai.transforms.preprocessing import FILE, LABEL_MAP
@@ -40,6 +41,7 @@ class RepairMaskd(MapTransform):
         clean: also join torn-off pieces, and drop small ones that could not be joined.
         structure: what the masks show, in voxels that are as many times smaller as its scale says (see
             :class:`near_monai.Shrinkd`); ``None`` for what an item names under `structure`, else a coronary.
+        network: what gave the probabilities: its weights may bring a judge of joints of their own.
     """
 
     def __init__(
@@ -48,21 +50,24 @@ class RepairMaskd(MapTransform):
         label_key: str = "image",
         clean: bool = True,
         structure: Structure | None = None,
+        network: torch.nn.Module | None = None,
     ) -> None:
         super().__init__(keys)
         self.label_key = label_key
         self.clean = clean
         self.structure = structure
+        self.network = network
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Same shape and type; voxel sizes come from the MetaTensor."""
         out = dict(data)
         noisy = out[self.label_key][0].cpu().numpy() > 0
-        structure = self.structure or by_name(str(out.get("structure", VESSEL.name)))
+        structure, judge = self.structure or by_name(str(out.get("structure", VESSEL.name))), judge_of(self.network)
         for key in self.key_iterator(out):
             probability = _placed(out[key], out[self.label_key])
             grid = Grid.under(probability.affine, noisy.shape)
-            repaired = repair(noisy, probability[0].cpu().numpy(), grid, clean=self.clean, structure=structure)
+            likely = probability[0].cpu().numpy()
+            repaired = repair(noisy, likely, grid, clean=self.clean, structure=structure, judge=judge)
             out[key] = MetaTensor(torch.as_tensor(repaired.mask[None]).to(probability), meta=probability.meta)
         return out
 
