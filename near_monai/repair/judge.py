@@ -43,9 +43,9 @@ class Bounds(NamedTuple):
         drop: a small piece that is vessel with less probability than this, and joined to nothing, is removed.
     """
 
-    join: float = 0.5
-    propose: float = 0.2
-    drop: float = 0.25
+    join: float = 0.4
+    propose: float = 0.15
+    drop: float = 0.2
 
 
 @dataclass(frozen=True)
