@@ -65,6 +65,7 @@ OF_CONFIGURATIONS = {
     "heart_training_cases": "datasets.heart_cases",
     "inference_items": "data.case_lists",
     "join_processes": "training.handlers",
+    "learn_own_judge": "training.own_judge",
     "calibrate_volume": "training.volume_calibration",
     "load_best": "training.checkpoints",
     "load_state": "networks.weight_files",

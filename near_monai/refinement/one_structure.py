@@ -111,10 +111,6 @@ def repair_scaled(
 
     Joints are judged as the ``network``'s weights learned it, if they did.
     """
-    """Repair in the scale of ``structure``; ``noise`` is in that scale, too, and what comes back is in mm.
-
-    Joints are judged as the ``network``'s weights learned it, if they did.
-    """
     small, judge = structure.size.shrunk(grid), judge_of(network)
     return structure.size.grown(repair(mask, probability, small, noise, clean, structure, evidence, judge))
 

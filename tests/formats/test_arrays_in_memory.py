@@ -26,9 +26,9 @@ SPACING = (0.5, 0.4, 0.6)
 
 @pytest.fixture(scope="module")
 def vessel() -> NDArray[np.uint8]:
-    i, j, k = (index * step for index, step in zip(np.indices((40, 28, 18)), SPACING, strict=True))
+    i, j, k = (index * step for index, step in zip(np.indices((80, 28, 18)), SPACING, strict=True))
     rough = np.hypot(j - 5.5 - np.sin(i / 4), k - 5.5) + np.random.default_rng(0).normal(0, 0.3, i.shape)
-    return ((rough < 1.6) & (i > 2) & (i < 17)).astype(np.uint8)
+    return ((rough < 1.6) & (i > 2) & (i < 35)).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
