@@ -143,8 +143,9 @@ def refine(
         >>> clean = near_monai.refine(image)  # or a path; an array needs its spacing
         >>> nib.save(nib.Nifti1Image(clean, image.affine), "case_1_refined.nii.gz")
         >>> array = image.get_fdata()
-        >>> bool((near_monai.refine(array, spacing=image.header.get_zooms()) == clean).all())
-        True
+        >>> details = near_monai.refine(array, spacing=image.header.get_zooms(), return_details=True)
+        >>> bool((details.label == clean).all()), len(details.bridges)
+        (True, 1)
     """
     with _words_of_python():
         file = label_map(label, spacing)

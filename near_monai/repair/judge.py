@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
 
     join: float = 0.4
     propose: float = 0.15
-    drop: float = 0.2
+    drop: float = 0.1
 
 
 @dataclass(frozen=True)

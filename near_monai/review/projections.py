@@ -75,13 +75,16 @@ def three_views(
     """Draw a case; the nearer to the viewer, the darker.
 
     Args:
-        classes: what was refined, not all empty.
+        classes: what was refined; none of a map that is empty.
         edits: what differs, see :func:`near_monai.review.undoable_edits.find_edits`. Shifts of the wall are not
             coloured.
         grid: their grid.
         affine: its 4 x 4 world affine, RAS.
     """
-    box = occupied(np.logical_or.reduce([part.before | part.after for part in classes])).grow(RIM, grid.shape)
+    drawn = np.zeros(grid.shape, bool)
+    for part in classes:
+        drawn |= part.before | part.after
+    box = occupied(drawn).grow(RIM, grid.shape)
     placed = [edit for edit in edits if edit.kind in COLOURS]
     turn = nib.io_orientation(affine)
     order = np.argsort(turn[:, 0])

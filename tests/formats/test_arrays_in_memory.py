@@ -169,7 +169,7 @@ def test_details_are_those_of_the_command(vessel: NDArray[np.uint8], tmp_path: P
 
 
 def test_help_shows_an_example() -> None:
-    assert "return_details=True)" in (inspect.getdoc(refine) or "").partition("Example:")[2]
+    assert "return_details=True" in (inspect.getdoc(refine) or "").partition("Example:")[2]
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (1, 4, 5, 6)])

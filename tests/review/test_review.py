@@ -24,6 +24,7 @@ from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.one_file import Options
+from near_monai.repair.judge import Bounds
 from near_monai.review.html_report import _unchanged, write_report
 from near_monai.review.projections import COLOURS, Drawn, three_views
 from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_cases, read_run
@@ -213,6 +214,10 @@ def test_a_row_is_about_the_bytes_that_were_written(
     assert len(recorded["one"]["rejected"]) == 1, "what was decided of it stays"
 
 
+#: Whatever is small and alone goes.
+DROPPING = Options(clean=Bounds(drop=0.99))
+
+
 def test_a_rejected_edit_never_takes_back_another_place(
     noisy_vessel: NDArray[np.bool_], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,12 +228,12 @@ def test_a_rejected_edit_never_takes_back_another_place(
     other[10:13, 44:47, 4:7] = True
     source, run = tmp_path / "a.nii.gz", tmp_path / "run"
     nib.save(nib.Nifti1Image(other.astype(np.uint8), AFFINE), source)
-    refine_files(source, run, Options(), quiet=True)
+    refine_files(source, run, DROPPING, quiet=True)
     large, small = (edit for edit in case(run, "a").edits if edit.kind == "removed")
     assert large.volume_mm3 > small.volume_mm3
     apply_review(run, [f"a/{large.name}", f"a/{small.name}"])
     nib.save(nib.Nifti1Image(array.astype(np.uint8), AFFINE), source)
-    refine_files(source, run, Options(), quiet=True)
+    refine_files(source, run, DROPPING, quiet=True)
     assert "reviewed in an earlier result" in write_report(run, quiet=True).read_text(encoding="utf-8")
     there = [edit.name for edit in case(run, "a").edits]
     assert small.name in there and large.name not in there
