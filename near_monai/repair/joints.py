@@ -35,6 +35,7 @@ FEATURES = (
     "gap",
     "gap / calibre",
     "cosine own",
+    "long axis own",
     "cosine other",
     "other is an end",
     "own has a direction",
@@ -93,6 +94,7 @@ class Pieces:
         line: their centrelines.
         volume: mm^3 of each.
         likely: F's mean in each.
+        axes: ``(P, 3)`` the longest principal axis of each, as long as it exceeds the next: 0 of a ball, 1 of a line.
         probability: F.
         grid: the grid of all.
     """
@@ -102,6 +104,7 @@ class Pieces:
     line: Centrelines
     volume: FloatArray
     likely: FloatArray
+    axes: FloatArray
     probability: NDArray[np.floating]
     grid: Grid
 
@@ -111,12 +114,18 @@ class Pieces:
         found = Components.of(mask)
         line = Centrelines.of(found, mask, grid)
         likely = np.bincount(found.owner, probability[tuple(found.voxels.T)]) / np.maximum(found.sizes, 1)
-        return cls(found, found.index(), line, found.sizes * grid.voxel_volume, likely, probability, grid)
+        axes = np.array([_axis(grid.to_mm(part)) for part in found.parts]).reshape(-1, 3)
+        return cls(found, found.index(), line, found.sizes * grid.voxel_volume, likely, axes, probability, grid)
 
     def slim(self) -> Pieces:
         """The same without what is as large as the volume: enough for :func:`near_monai.repair.piece_features`."""
         nothing = np.zeros((0, 0, 0), np.int32)
         return replace(self, index=nothing, probability=nothing.astype(np.float32))
+
+
+def _axis(points: FloatArray) -> FloatArray:
+    spread, axes = np.linalg.eigh(np.cov(points.T) + 1e-9 * np.eye(3)) if len(points) > 1 else (np.ones(3), np.eye(3))
+    return np.asarray(axes[:, 2] * (1 - np.sqrt(spread[1] / spread[2])))
 
 
 @dataclass(frozen=True)
@@ -165,16 +174,20 @@ def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
     line = pieces.line
     own, other = way.pieces
     leaving = line.direction(way.start)
+    straight = line.mm[way.stop] - line.mm[way.start]
+    along = float(np.abs(pieces.axes[own] @ straight) / np.linalg.norm(straight))
     at_end, arriving, cosine_other = _arrival(way, line)
     course = Course.between(line.mm[way.start], line.mm[way.stop], leaving, arriving)
     between, least = _likely(course, pieces)
+    gap = _free_length(course, pieces)
     radii = (line.calibre(way.start), line.calibre(way.stop))
     rivals = [_rivals(way, side, ways) for side in (0, 1)]
     volume = pieces.volume[[own, other]]
     features = [
-        way.gap,
-        way.gap / sum(radii),
+        gap,
+        gap / sum(radii),
         way.cosine,
+        along,
         cosine_other,
         float(at_end),
         float(leaving.any()),
@@ -195,7 +208,7 @@ def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
         *(share for _, share in rivals),
         radii[0] / float(line.thickest.max()),
     ]
-    return Joint(way.pieces, (way.start, way.stop), course, radii, way.gap, np.array(features))
+    return Joint(way.pieces, (way.start, way.stop), course, radii, gap, np.array(features))
 
 
 def _arrival(way: _Way, line: Centrelines) -> tuple[bool, FloatArray, float]:
@@ -225,6 +238,13 @@ def _likely(course: Course, pieces: Pieces) -> tuple[float, float]:
     found = np.where(free, pieces.probability[tuple(near.transpose(2, 0, 1))], 0).max(1)
     logs = np.log(np.maximum(found, LEAST_F))
     return float(logs.mean()), float(logs.min())
+
+
+def _free_length(course: Course, pieces: Pieces) -> float:
+    """Length in mm of a course that no piece holds."""
+    points = course.fine(min(pieces.grid.spacing) / 4)
+    voxels = np.clip(np.round(pieces.grid.to_voxel(points)).astype(int), 0, np.subtract(pieces.index.shape, 1))
+    return course.length_mm * float((pieces.index[tuple(voxels.T)] == 0).mean())
 
 
 def _rivals(way: _Way, side: int, ways: Sequence[_Way]) -> tuple[int, float]:
