@@ -56,7 +56,7 @@ def refine(
     no_clean: Annotated[bool, typer.Option("--no-clean", help="Neither join nor drop pieces.")] = False,
     join_above: Annotated[float, typer.Option(min=0, max=1, help="Join pieces from this probability.")] = 0.4,
     propose_above: Annotated[float, typer.Option(min=0, max=1, help="List joints from this probability.")] = 0.15,
-    drop_below: Annotated[float, typer.Option(min=0, max=1, help="Drop pieces less probably vessel than this.")] = 0.1,
+    drop_below: Annotated[float, typer.Option(min=0, max=1, help="Drop pieces less probably vessel than this.")] = 0.15,
     structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
     all_labels: Annotated[bool, typer.Option("--all-labels", help="Refine and fuse every class of the table.")] = False,
     table: Table = None,

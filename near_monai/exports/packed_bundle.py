@@ -100,7 +100,9 @@ def _bundle_files() -> dict[str, bytes]:
 def _package_files() -> dict[str, bytes]:
     """The source of the package, pages included; its table as JSON, which can be read without a library."""
     package = package_dir()
-    kinds = (path for kind in ("**/*.py", "review/web/*", "py.typed") for path in package.glob(kind))
+    kinds = (
+        path for kind in ("**/*.py", "repair/judge.json", "review/web/*", "py.typed") for path in package.glob(kind)
+    )
     files = {f"{package.name}/{path.relative_to(package).as_posix()}": path.read_bytes() for path in kinds}
     table = package / "anatomy.yaml"
     return files | {f"{package.name}/{table.name}": _json(yaml.safe_load(table.read_bytes()))}

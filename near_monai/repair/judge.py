@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
 
     join: float = 0.4
     propose: float = 0.15
-    drop: float = 0.1
+    drop: float = 0.15
 
 
 @dataclass(frozen=True)

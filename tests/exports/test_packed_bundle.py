@@ -115,6 +115,7 @@ def test_same_input_same_bytes_and_nothing_else_in_it(packed: Path, tmp_path: Pa
     }
     assert {Path(name[-1]).suffix for name in names if name[1] == "near_monai"} == {
         ".py",
+        ".json",
         ".yaml",
         ".typed",
         ".css",

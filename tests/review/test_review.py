@@ -31,6 +31,8 @@ from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_
 from near_monai.review.surface_scene import packed, scene_of
 from near_monai.review.undoable_edits import Edit, find_edits, take_back
 
+#: Whatever is small and alone goes.
+DROPPING = Options(clean=Bounds(drop=0.99))
 #: A name that HTML, a shell and a URL would all trip over.
 NASTY = "<b>it's 100% & ü"
 AFFINE = np.array([[-0.5, 0, 0, 30], [0, 0, 0.7, -5], [0, 0.55, 0, 12], [0, 0, 0, 1.0]])
@@ -58,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_
     for name, mask in (("one", noisy_vessel), (NASTY, np.roll(noisy_vessel, 2, 0)), ("empty", noisy_vessel & False)):
         nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
     output = tmp_path_factory.mktemp("out")
-    refine_files(source, output, Options(), quiet=True, workers=1)
+    refine_files(source, output, DROPPING, quiet=True, workers=1)
     return output
 
 
@@ -214,10 +216,6 @@ def test_a_row_is_about_the_bytes_that_were_written(
     assert len(recorded["one"]["rejected"]) == 1, "what was decided of it stays"
 
 
-#: Whatever is small and alone goes.
-DROPPING = Options(clean=Bounds(drop=0.99))
-
-
 def test_a_rejected_edit_never_takes_back_another_place(
     noisy_vessel: NDArray[np.bool_], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,7 +252,7 @@ def test_review_of_one_case_does_not_depend_on_the_others(
     source.mkdir()
     for name in ("a", "b"):
         nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
-    refine_files(source, run, Options(), quiet=True, workers=1)
+    refine_files(source, run, DROPPING, quiet=True, workers=1)
     speck = named(run, "a", "1/R")
     assert speck == named(run, "b", "1/R"), "the same voxels"
     nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), 2 * AFFINE), source / "b.nii.gz")
@@ -264,9 +262,9 @@ def test_review_of_one_case_does_not_depend_on_the_others(
     reviewed = read_label(run / "reviewed" / "a.nii.gz").array
     assert (reviewed != case(run, "a").after.array).any()
     nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), source / "b.nii.gz")
-    refine_files(source / "b.nii.gz", run, Options(), quiet=True)  # a is no case of the run any more
+    refine_files(source / "b.nii.gz", run, DROPPING, quiet=True)  # a is no case of the run any more
     assert apply_review(run, [f"b/{speck}"]) == {"b": [speck]}
-    refine_files(source, run, Options(), quiet=True)
+    refine_files(source, run, DROPPING, quiet=True)
     assert apply_review(run, []) == {"a": [speck], "b": [speck]}
     np.testing.assert_array_equal(read_label(run / "reviewed" / "a.nii.gz").array, reviewed)
 
@@ -278,7 +276,7 @@ def test_moved_runs_are_reviewed_as_long_as_the_input_is_found(
     here, there = tmp_path / "here", tmp_path / "there"
     (here / "in").mkdir(parents=True)
     nib.save(nib.Nifti1Image(noisy_vessel.astype(np.uint8), AFFINE), here / "in" / "a.nii.gz")
-    refine_files(here / "in", here / "out", Options(), quiet=True)
+    refine_files(here / "in", here / "out", DROPPING, quiet=True)
     there.mkdir()
     for name in moved:
         shutil.copytree(here / name, there / name)
@@ -297,7 +295,7 @@ def test_moved_runs_are_reviewed_as_long_as_the_input_is_found(
 def test_a_run_without_a_finished_case_has_a_report(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.nii.gz").write_bytes(b"")
-    refine_files(tmp_path / "in", tmp_path / "out", Options(), quiet=True)
+    refine_files(tmp_path / "in", tmp_path / "out", DROPPING, quiet=True)
     page = write_report(tmp_path / "out", quiet=True)
     assert "damaged or not NIfTI" in page.read_text(encoding="utf-8")
     assert apply_review(tmp_path / "out", []) == {}
@@ -372,7 +370,7 @@ def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no Chromium here")
     page, speck = write_report(run, quiet=True), named(run, NASTY, "1/R")
-    options = webdriver.ChromeOptions()
+    options = webdriver.ChromeDROPPING
     for word in (
         "headless",
         "no-sandbox",
