@@ -40,7 +40,8 @@ class Bounds(NamedTuple):
     Attributes:
         join: a joint at least this probable is made ...
         propose: ... and one at least this probable is listed, for a person to decide.
-        drop: a small piece that is vessel with less probability than this, and joined to nothing, is removed.
+        drop: a small piece that is vessel with less probability than this, and joined to nothing, is removed; in a
+            noisy label already below :data:`near_monai.repair.mask_repair.NOISY_DROP`.
     """
 
     join: float = 0.4
