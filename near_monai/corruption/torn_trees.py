@@ -5,7 +5,7 @@ towards the gap. Now and then it also finds pieces of vessels that are none of t
 beside arteries. Both are imitated on any label map of a tree, generated or not; which joints are right is known then.
 
 The lengths of gaps, sizes of pieces and their numbers are set to those of forty outputs of a network on the ASOCA scans
-(``benchmarks/tears.py`` prints both).
+(``python -m benchmarks.torn LABELS`` prints both).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The judge: how probable it is that two pieces of a tree belong together, and that a piece is vessel at all.
 
-A logistic regression for each question, over what shape tells (:data:`near_monai.joints.FEATURES`,
-:data:`near_monai.pieces.FEATURES`). Its coefficients are a short table that a person can read. They are learned from
-trees that were torn as networks tear them (:mod:`near_monai.corruption.torn_trees`): there the truth is known.
+A logistic regression for each question, over what shape tells (:data:`near_monai.repair.joints.FEATURES`,
+:data:`near_monai.repair.piece_features.FEATURES`). Its coefficients are a table that a person can read. They are
+learned from trees that were torn as networks tear them (:mod:`near_monai.corruption.torn_trees`): there the truth is
+known.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ class Judge:
     """Both answers.
 
     Attributes:
-        joints: is a joint right, by :data:`near_monai.joints.FEATURES`?
-        pieces: is a piece vessel, by :data:`near_monai.pieces.FEATURES`?
+        joints: is a joint right, by :data:`near_monai.repair.joints.FEATURES`?
+        pieces: is a piece vessel, by :data:`near_monai.repair.piece_features.FEATURES`?
     """
 
     joints: Classifier
