@@ -1,8 +1,8 @@
 """The judge of joints and pieces: learned from torn trees, and how often it is right on trees that it has not seen.
 
-    python -m benchmarks.judge -o OUT [--trees 160] [--seed 9001] [--workers 2]
+    python -m benchmarks.judge -o OUT [--trees 150] [--seed 9001] [--workers 2]
 
-Every number comes from trees that the judge had not seen (one of :data:`PARTS` parts is left out in turn). Writes
+Every number comes from trees that the judge had not seen (a quarter of them is left out in turn). Writes
 ``judge.json``, learned from all trees, which is what the package ships; ``table.md`` with precision and recall at
 several bounds and the calibration; and ``scores.json``.
 """
@@ -27,10 +27,8 @@ from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network
 from near_monai.repair.piece_features import piece_features
-from near_monai.training.judge_training import Example, learn, torn_example
+from near_monai.training.judge_training import Example, folds, learn, torn_example
 
-#: Parts of the trees, each judged by what the others taught.
-PARTS = 4
 BOUNDS = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 
@@ -49,9 +47,9 @@ def held_out(examples: Sequence[Example]) -> dict[str, tuple[NDArray[np.float64]
     """Probability and truth of all joints and pieces, each judged without the part of the trees that it is from."""
     sure: dict[str, list[NDArray[np.float64]]] = {"joints": [], "pieces": []}
     true: dict[str, list[NDArray[np.bool_]]] = {"joints": [], "pieces": []}
-    for part in range(PARTS):
-        judge = learn([example for number, example in enumerate(examples) if number % PARTS != part])
-        for example in examples[part::PARTS]:
+    for others, part in folds(examples):
+        judge = learn(others)
+        for example in part:
             found = judge.joints(example.features)
             sure["joints"].append(found)
             sure["pieces"].append(judge.pieces(piece_features(example.pieces, example.joints, found)))
@@ -93,7 +91,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
-    parser.add_argument("--trees", type=int, default=160)
+    parser.add_argument("--trees", type=int, default=150)
     parser.add_argument("--seed", type=int, default=9001)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from near_monai.geometry.boxes import voxels_of
-from near_monai.geometry.centrelines import Centrelines
+from near_monai.geometry.centrelines import Centrelines, tube_around
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 
@@ -47,7 +47,8 @@ def tear(mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool
     """
     if not mask.any():
         return mask.copy()
-    line = Centrelines.of(Components.of(mask), mask, grid)
+    found = Components.of(mask)
+    line = Centrelines.of(found, found.index(), grid)
     voxels = voxels_of(mask)
     contrast = _contrast(line.mm, line.radius, rng)
     contrast -= np.quantile(contrast, rng.uniform(*LOST))
@@ -103,14 +104,8 @@ def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generato
         turn = Rotation.from_rotvec(rng.normal(0, rng.uniform(0.1, 1.0), 3))
         points = turn.apply(line.mm[stretch] - centre) + centre + aside
         radius = np.maximum(rng.uniform(0.5, 1.2) * line.radius[stretch], 0.6 * max(grid.spacing))
-    reach = float(radius.max()) + APART_MM
-    low = np.maximum(np.floor(grid.to_voxel(points.min(0) - reach)).astype(int), 0)
-    high = np.minimum(np.ceil(grid.to_voxel(points.max(0) + reach)).astype(int) + 1, grid.shape)
-    if np.any(high <= low):
-        return stray
-    voxels = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1).reshape(-1, 3)
-    distance, nearest = cKDTree(points).query(grid.to_mm(voxels))
-    voxels = voxels[distance <= radius[nearest]]
+    there, tube = tube_around(points, radius, grid)
+    voxels = voxels_of(tube) + there.start
     if len(voxels) and cKDTree(grid.to_mm(voxels_of(mask))).query(grid.to_mm(voxels))[0].min() >= APART_MM:
         stray[tuple(voxels.T)] = True
     return stray

@@ -1,4 +1,4 @@
-"""Centrelines of the pieces of a label: their points, calibres, ends and directions."""
+"""Centrelines of the pieces of a label: their points, calibres, ends and directions; and tubes around them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from near_monai.geometry.boxes import voxels_of
+from near_monai.geometry.boxes import Box, voxels_of
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.distance import depth_at
@@ -20,6 +20,21 @@ from near_monai.geometry.skeleton import skeleton
 BEHIND_MM = 5.0
 #: A direction that is known to fewer mm is none.
 SHORTEST_MM = 0.75
+
+
+def tube_around(points: FloatArray, radius: FloatArray, grid: Grid) -> tuple[Box, NDArray[np.bool_]]:
+    """All voxels within ``radius`` ``(N,)`` mm of the nearest of ``points`` ``(N, 3)`` mm.
+
+    Returns:
+        A box of ``grid`` that holds them, empty where they lie outside, and the voxels in it.
+    """
+    low = np.maximum(np.floor(grid.to_voxel(points.min(0) - radius.max())).astype(int), 0)
+    high = np.minimum(np.ceil(grid.to_voxel(points.max(0) + radius.max())).astype(int) + 1, grid.shape)
+    (a, b, c), (x, y, z) = low.tolist(), np.maximum(high, low).tolist()
+    there = Box((a, b, c), (x, y, z))
+    centres = np.stack(np.meshgrid(*there.grid(grid).axes_mm(), indexing="ij"), -1)
+    distance, nearest = cKDTree(points).query(centres)
+    return there, np.asarray(distance <= radius[nearest])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +54,14 @@ class Centrelines:
     end: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, found: Components, mask: NDArray[np.bool_], grid: Grid) -> Centrelines:
-        """Centrelines of the components ``found`` of ``mask`` ``(X, Y, Z)``."""
+    def of(cls, found: Components, index: NDArray[np.int32], grid: Grid) -> Centrelines:
+        """Centrelines of the components ``found``, given their ``index`` ``(X, Y, Z)``."""
         line = np.pad(skeleton(found), 1)
         voxel = voxels_of(line)
         neighbours = sum(line[tuple((voxel + step).T)].astype(int) for step in itertools.product((-1, 0, 1), repeat=3))
         voxel -= 1
-        index = found.index()
         owner = index[tuple(voxel.T)] - np.int32(1)
-        return cls(grid.to_mm(voxel), owner, depth_at(mask, grid, voxel), np.asarray(neighbours <= 2))
+        return cls(grid.to_mm(voxel), owner, depth_at(index > 0, grid, voxel), np.asarray(neighbours <= 2))
 
     @cached_property
     def tree(self) -> cKDTree:

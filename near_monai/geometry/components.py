@@ -71,6 +71,11 @@ class Components:
         """The bounding box of every component."""
         return [around(part) for part in self.parts]
 
+    def only(self, chosen: NDArray[np.bool_]) -> Components:
+        """Those that are ``chosen``, ``(len(self),)``, numbered anew."""
+        kept = chosen[self.owner]
+        return Components(self.shape, self.voxels[kept], (np.cumsum(chosen) - 1).astype(np.int32)[self.owner[kept]])
+
     def mask(self, number: int) -> NDArray[np.bool_]:
         """Component ``number`` alone, on its box."""
         box = self.boxes[number]

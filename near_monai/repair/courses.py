@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from near_monai.geometry.boxes import Box
+from near_monai.geometry.centrelines import tube_around
 from near_monai.geometry.coordinates import FloatArray, Grid
 
 #: Points of a curve.
@@ -69,13 +69,6 @@ class Course:
             Where it lies, and the tube there.
         """
         path = self.fine(min(grid.spacing) / 2)
-        radius = np.linspace(*radii, len(path))
-        low = np.maximum(np.floor(grid.to_voxel(path.min(0) - radius.max())).astype(int), 0)
-        high = np.minimum(np.ceil(grid.to_voxel(path.max(0) + radius.max())).astype(int) + 1, grid.shape)
-        (a, b, c), (x, y, z) = low.tolist(), high.tolist()
-        there = Box((a, b, c), (x, y, z))
-        corner = np.stack(np.meshgrid(*there.grid(grid).axes_mm(), indexing="ij"), -1)
-        distance, nearest = cKDTree(path).query(corner)
-        tube = np.asarray(distance <= radius[nearest])
-        tube[tuple((self.voxels(grid) - low).T)] = True
+        there, tube = tube_around(path, np.linspace(*radii, len(path)), grid)
+        tube[tuple((self.voxels(grid) - there.start).T)] = True
         return there, tube

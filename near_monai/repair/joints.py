@@ -7,7 +7,8 @@ torn) or not (a branch was torn off). Whether it is made is decided elsewhere (:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,16 +110,16 @@ class Pieces:
     grid: Grid
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_], probability: NDArray[np.floating], grid: Grid) -> Pieces:
-        """The components of ``mask`` ``(X, Y, Z)``, given F there."""
-        found = Components.of(mask)
-        line = Centrelines.of(found, mask, grid)
+    def of(cls, found: Components, probability: NDArray[np.floating], grid: Grid) -> Pieces:
+        """The components ``found`` of a mask ``(X, Y, Z)``, given F there."""
+        index = found.index()
+        line = Centrelines.of(found, index, grid)
         likely = np.bincount(found.owner, probability[tuple(found.voxels.T)]) / np.maximum(found.sizes, 1)
         axes = np.array([_axis(grid.to_mm(part)) for part in found.parts]).reshape(-1, 3)
-        return cls(found, found.index(), line, found.sizes * grid.voxel_volume, likely, axes, probability, grid)
+        return cls(found, index, line, found.sizes * grid.voxel_volume, likely, axes, probability, grid)
 
     def slim(self) -> Pieces:
-        """The same without what is as large as the volume: enough for :func:`near_monai.repair.piece_features`."""
+        """The same without what is as large as the volume: enough for :mod:`near_monai.repair.piece_features`."""
         nothing = np.zeros((0, 0, 0), np.int32)
         return replace(self, index=nothing, probability=nothing.astype(np.float32))
 
@@ -143,8 +144,12 @@ class _Way:
 def find_joints(pieces: Pieces) -> list[Joint]:
     """Every end of every piece with the best point of each other piece within reach; one joint per such two points."""
     ways = [way for end in np.flatnonzero(pieces.line.end).tolist() for way in _ways(end, pieces.line)]
+    claims = defaultdict(list)
+    for way in ways:
+        claims[way.start].append(way)
+        claims[way.stop].append(way)
     unique = {tuple(sorted((way.start, way.stop))): way for way in sorted(ways, key=lambda way: -way.cost)}
-    return [_joint(way, pieces, ways) for way in sorted(unique.values(), key=lambda way: (way.cost, way.start))]
+    return [_joint(way, pieces, claims) for way in sorted(unique.values(), key=lambda way: (way.cost, way.start))]
 
 
 def _ways(end: int, line: Centrelines) -> list[_Way]:
@@ -170,18 +175,19 @@ def _ways(end: int, line: Centrelines) -> list[_Way]:
     return ways
 
 
-def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
+def _joint(way: _Way, pieces: Pieces, claims: Mapping[int, Sequence[_Way]]) -> Joint:
     line = pieces.line
     own, other = way.pieces
     leaving = line.direction(way.start)
     straight = line.mm[way.stop] - line.mm[way.start]
-    along = float(np.abs(pieces.axes[own] @ straight) / np.linalg.norm(straight))
-    at_end, arriving, cosine_other = _arrival(way, line)
+    reach = float(np.linalg.norm(straight))
+    along = float(np.abs(pieces.axes[own] @ straight)) / reach
+    at_end, arriving, cosine_other = _arrival(way, line, straight / reach)
     course = Course.between(line.mm[way.start], line.mm[way.stop], leaving, arriving)
     between, least = _likely(course, pieces)
     gap = _free_length(course, pieces)
     radii = (line.calibre(way.start), line.calibre(way.stop))
-    rivals = [_rivals(way, side, ways) for side in (0, 1)]
+    rivals = [_rivals(way, side, claims) for side in (0, 1)]
     volume = pieces.volume[[own, other]]
     features = [
         gap,
@@ -203,7 +209,7 @@ def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
         least,
         *pieces.likely[[own, other]],
         _beside(way, line),
-        course.length_mm / float(np.linalg.norm(line.mm[way.stop] - line.mm[way.start])),
+        course.length_mm / reach,
         *(count for count, _ in rivals),
         *(share for _, share in rivals),
         radii[0] / float(line.thickest.max()),
@@ -211,10 +217,8 @@ def _joint(way: _Way, pieces: Pieces, ways: Sequence[_Way]) -> Joint:
     return Joint(way.pieces, (way.start, way.stop), course, radii, gap, np.array(features))
 
 
-def _arrival(way: _Way, line: Centrelines) -> tuple[bool, FloatArray, float]:
-    """Whether a joint arrives at an end, in which direction it does, and the cosine between that and the way there."""
-    straight = line.mm[way.stop] - line.mm[way.start]
-    straight = straight / np.linalg.norm(straight)
+def _arrival(way: _Way, line: Centrelines, straight: FloatArray) -> tuple[bool, FloatArray, float]:
+    """Whether a joint arrives at an end, in which direction, and the cosine between that and the ``straight`` way."""
     group = line.groups[way.pieces[1]]
     ends = group[line.end[group]]
     near = ends[np.linalg.norm(line.mm[ends] - line.mm[way.stop], axis=1) <= AT_END_MM]
@@ -247,15 +251,10 @@ def _free_length(course: Course, pieces: Pieces) -> float:
     return course.length_mm * float((pieces.index[tuple(voxels.T)] == 0).mean())
 
 
-def _rivals(way: _Way, side: int, ways: Sequence[_Way]) -> tuple[int, float]:
+def _rivals(way: _Way, side: int, claims: Mapping[int, Sequence[_Way]]) -> tuple[int, float]:
     """How many other pieces claim the same end, and the gap to the nearest of them over that of the joint."""
     point = (way.start, way.stop)[side]
-    own, other = way.pieces if side == 0 else way.pieces[::-1]
-    gaps = [
-        rival.gap
-        for rival in ways
-        if point in (rival.start, rival.stop) and own in rival.pieces and other not in rival.pieces
-    ]
+    gaps = [rival.gap for rival in claims[point] if way.pieces[1 - side] not in rival.pieces]
     return len(gaps), min(min(gaps, default=REACH_MM) / max(way.gap, 0.5), 5.0)
 
 

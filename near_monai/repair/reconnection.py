@@ -2,7 +2,7 @@
 
 All joints are decided together: of all forests on the pieces, in which the left and the right tree never meet, the one
 that is best as a whole is made. Which joints connected what the label had apart is found afterwards
-(:mod:`near_monai.bridges`): F joins pieces, too.
+(:mod:`near_monai.repair.bridges`): F joins pieces, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.cluster.hierarchy import DisjointSet
 
 from near_monai.geometry.boxes import Box
-from near_monai.geometry.components import Components, count_components
+from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.region_frames import Frame, poses_of
 from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
@@ -129,11 +129,14 @@ def reconnect(
         bounds: what is done at which; ``None`` for the default.
     """
     judge, bounds = judge or shipped_judge(), bounds or Bounds()
-    imagined = np.zeros_like(mask) if label is None else _without(label, mask)
-    kept = mask & ~imagined
-    if count_components(kept) < 2:
+    found, imagined = Components.of(mask), np.zeros_like(mask)
+    if label is not None:  # what holds nothing of it F imagined
+        own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found)) > 0
+        imagined[tuple(found.voxels[~own[found.owner]].T)] = True
+        found = found.only(own)
+    if len(found) < 2:
         return Reconnected(np.zeros(mask.shape, np.int32), imagined, [])
-    pieces = Pieces.of(kept, likely, grid)
+    pieces = Pieces.of(found, likely, grid)
     work = _Work.of(pieces)
     joints = find_joints(pieces)
     sure = judge.joints([joint.features for joint in joints])
@@ -147,15 +150,6 @@ def reconnect(
             proposals.append(Proposal(points, joints[number].gap_mm, float(sure[number])))
     vessel = judge.pieces(piece_features(pieces, joints, sure))
     return Reconnected(work.tubes, imagined | work.dropped(vessel, bounds.drop), proposals)
-
-
-def _without(label: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The components of ``mask`` with nothing of the ``label``: F imagined them."""
-    found = Components.of(mask)
-    own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found))
-    imagined = np.zeros_like(mask)
-    imagined[tuple(found.voxels[own[found.owner] == 0].T)] = True
-    return imagined
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.distance import signed_distance
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.inferers.evidence import Evidence
-from near_monai.inferers.near_inferer import occupancy
+from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
 from near_monai.repair.joints import Joint, Pieces, find_joints
@@ -54,7 +54,7 @@ class Example:
     @classmethod
     def of(cls, mask: NDArray[np.bool_], likely: NDArray[np.floating], truth: NDArray[np.bool_], grid: Grid) -> Example:
         """From a refined ``mask`` of a torn tree, F there, and the whole tree, all ``(X, Y, Z)`` on ``grid``."""
-        pieces = Pieces.of(mask, likely, grid)
+        pieces = Pieces.of(Components.of(mask), likely, grid)
         joints = find_joints(pieces)
         away = signed_distance(truth, grid.spacing, 2 * BESIDE_MM)
         inside = away[tuple(pieces.found.voxels.T)] < max(grid.spacing)
@@ -89,12 +89,17 @@ def torn_example(
     return Example.of(decided.mask, likely, truth, grid)
 
 
+def folds(examples: Sequence[Example]) -> Iterator[tuple[list[Example], Sequence[Example]]]:
+    """:data:`FOLDS` times: most of the ``examples``, to learn from, and the rest, to be judged."""
+    for fold in range(FOLDS):
+        yield [e for number, e in enumerate(examples) if number % FOLDS != fold], examples[fold::FOLDS]
+
+
 def learn(examples: Sequence[Example]) -> Judge:
     """A judge that has seen ``examples``."""
-    parts = [examples[fold::FOLDS] for fold in range(FOLDS)]
     rows, truth = [], []
-    for fold, part in enumerate(parts):
-        judged = _learn_joints([example for other in (*parts[:fold], *parts[fold + 1 :]) for example in other])
+    for others, part in folds(examples):
+        judged = _learn_joints(others)
         rows += [piece_features(e.pieces, e.joints, judged(e.features)) for e in part]
         truth += [example.vessel for example in part]
     pieces = Classifier.fit(PIECE_FEATURES, np.concatenate(rows), np.concatenate(truth))

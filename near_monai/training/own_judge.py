@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from near_monai.datasets.point_dataset import PointDataset, TrainingCase
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.code_table import CodeTable
 from near_monai.networks.network import NearNetwork
-from near_monai.repair.judge import Judge, shipped_judge
+from near_monai.repair.judge import Judge, judge_of, shipped_judge
 from near_monai.training.checkpoints import write_best
-from near_monai.training.judge_training import FOLDS, Example, learn, torn_example
+from near_monai.training.judge_training import Example, folds, learn, torn_example
 
 logger = logging.getLogger("near_monai")
 
@@ -49,15 +50,12 @@ def learn_own_judge(
     logger.info("tearing your own vessels, %d times, so that the judge of joints learns from them", torn_trees)
     network.eval()
     examples = [_torn(own[number % len(own)], network, space, seed, number) for number in range(torn_trees)]
-    before = network.description.judge if network.description else None
-    known = Judge.of(before, folder) if before else shipped_judge()
+    known = judge_of(network) or shipped_judge()
     if sum(len(example.joints) for example in examples) < FEWEST_JOINTS:
         logger.info("too few joints to learn from: the judge of joints stays as it was")
         return
-    parts = [examples[part::FOLDS] for part in range(FOLDS)]
-    others = [[e for k, part in enumerate(parts) if k != number for e in part] for number in range(FOLDS)]
-    after = float(np.mean([_surprise(learn(rest), part) for rest, part in zip(others, parts, strict=True)]))
-    now = float(np.mean([_surprise(known, part) for part in parts]))
+    after = float(np.mean([_surprise(learn(others), part) for others, part in folds(examples)]))
+    now = float(np.mean([_surprise(known, part) for _, part in folds(examples)]))
     taken = after < now
     logger.info(f"log loss of joints in torn trees not seen: {after:.3f}, and {now:.3f} before: {_VERDICT[taken]}")
     if taken and network.description is not None:
@@ -73,7 +71,7 @@ def _torn(case: TrainingCase, network: NearNetwork, space: WorkingSpace, seed: i
     return torn_example(truth, case.grid, network, space, np.random.default_rng((seed, number, 3)))
 
 
-def _surprise(judge: Judge, examples: list[Example]) -> float:
+def _surprise(judge: Judge, examples: Sequence[Example]) -> float:
     """Mean log loss of the joints of ``examples``."""
     sure = np.concatenate([judge.joints(example.features) for example in examples]).clip(1e-6, 1 - 1e-6)
     right = np.concatenate([example.right for example in examples])

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
 from near_monai.repair.courses import Course
 from near_monai.repair.joints import FEATURES, REACH_MM, Joint, Pieces, find_joints
@@ -21,7 +22,7 @@ def ring(start: float, stop: float, radius: float = 22.0) -> NDArray[np.bool_]:
 
 
 def joints_of(mask: NDArray[np.bool_], likely: float = 0.2, grid: Grid = GRID) -> list[Joint]:
-    return find_joints(Pieces.of(mask, np.full(mask.shape, likely, np.float32), grid))
+    return find_joints(Pieces.of(Components.of(mask), np.full(mask.shape, likely, np.float32), grid))
 
 
 def test_a_course_between_ends_in_line_is_straight() -> None:
