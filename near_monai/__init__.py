@@ -21,6 +21,7 @@ The wings in the order of their imports: each imports only what stands above it.
 - ``training``: how F learns.
 - ``review``: a person looks, and takes edits back.
 - ``exports``: what goes to others.
+- ``commands``: what a user can do, by its purpose.
 - ``cli``: the door.
 """
 
