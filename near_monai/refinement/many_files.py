@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,17 +12,14 @@ from pathlib import Path
 
 import monai
 import torch
-from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.case_lists import Case, find_cases
 from near_monai.data.class_selection import ALL
 from near_monai.data.colour_tables import ITKSNAP_FILE, SLICER_FILE, write_tables
-from near_monai.data.fingerprints import fingerprint
 from near_monai.data.run_layout import REPORT_FILE, RESULT_FOLDERS, RUN_FILE
-from near_monai.data.shards import Shard, local_rank
-from near_monai.errors import NearError, in_one_line, printable, some
-from near_monai.formats.atomic_writing import sweep
+from near_monai.data.shards import Shard
+from near_monai.errors import NearError, some
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import identity, load_network, pick_device, shipped
@@ -32,14 +27,11 @@ from near_monai.refinement.class_meaning import named
 from near_monai.refinement.one_file import Options, refine_all_classes, refine_one_class
 from near_monai.repair.mask_repair import VESSEL
 from near_monai.runs.case_results import clear, folders, written
-from near_monai.runs.process_pool import in_processes
-from near_monai.runs.run_records import DONE, FAILED, Records, Row
+from near_monai.runs.run_records import DONE, FAILED, Row
+from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
 from near_monai.version import __version__
 
 logger = logging.getLogger("near_monai")
-
-#: A process holds about 1 GB.
-MOST_WORKERS = 8
 
 
 def refine_files(
@@ -76,27 +68,18 @@ def refine_files(
     """
     cases, output, part = find_cases(source), Path(output), Shard(*shard)
     _check_output(output, cases)
-    sweep(output)
     here, anatomy = _checked(options)
-    head, own = _head(source, options, here.device), part.of(cases)
-    if part.size > 1:
-        tqdm.write(part.line(len(own), len(cases)), file=sys.stderr)
-    records = Records(output, f"shard-{part.rank}-of-{part.size}", _settings(options, anatomy))
-    with records.claim():
-        records.merge(head, cases)
-        if options.label == ALL:
-            write_tables(output, anatomy)
-        finished = records.finished(own)
-        if finished and not quiet:
-            tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
-        todo = records.risky_last(case for case in own if case.name not in finished)
-        # the start of a process costs as much as a case or two
-        workers = workers or min(_cores(here.device), len(todo) // 3)
-        try:
-            _refine_all(todo, records, output, here, workers, quiet)
-        finally:
-            run = records.merge(head, cases)
-    if lost := _lost(own, run, output):
+    task = Task(
+        "refine",
+        head_of(source, options, here.device),
+        _settings(options, anatomy),
+        here.device,
+        partial(_refine, output=output, options=here),
+        partial(_killed, output=output),
+        begin=partial(write_tables, output, anatomy) if options.label == ALL else lambda: None,
+    )
+    run = run_cases(task, cases, output, part, workers, quiet)
+    if lost := _lost(part.of(cases), run, output):
         raise NearError(
             f"{output}: was moved or deleted meanwhile, and lacks {some(lost)}; give the same command again"
         )
@@ -129,16 +112,6 @@ def _checked(options: Options) -> tuple[Options, Anatomy]:
     return here, anatomy
 
 
-def _refine_all(todo: list[Case], records: Records, output: Path, options: Options, workers: int, quiet: bool) -> None:
-    """Refine cases in processes, and record what became of each."""
-    work = partial(_refine, output=output, options=options)
-    jobs = in_processes(todo, records.start, work, workers, partial(torch.set_num_threads, 1))
-    for case, row in tqdm(jobs, desc="refine", unit="case", total=len(todo), disable=quiet or not todo):
-        found = row or _killed(case, output)
-        _tell(case, found, quiet)
-        records.add(case, found)
-
-
 def summary_of(run: Row, output: Path) -> str:
     """What came of a run, and where to look."""
     done = [row for row in run["cases"] if row["status"] == DONE]
@@ -167,8 +140,8 @@ def _settings(options: Options, anatomy: Anatomy) -> Row:
     }
 
 
-def _head(source: str | Path, options: Options, device: str) -> Row:
-    """What ``run.json`` says of a run as a whole."""
+def head_of(source: str | Path, options: Options, device: str) -> Row:
+    """What is said of a run as a whole."""
     return {
         "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,63 +151,25 @@ def _head(source: str | Path, options: Options, device: str) -> Row:
     }
 
 
-def _tell(case: Case, row: Row, quiet: bool) -> None:
-    """What went wrong with a case, or may have, on stderr."""
-    if "message" in row:
-        tqdm.write(printable(f"{case.name}: {row['message']}"), file=sys.stderr)
-    elif row["warnings"] and not quiet:
-        tqdm.write(printable(f"{case.name}: warning: {'; '.join(row['warnings'])}"), file=sys.stderr)
-
-
 def _refine(case: Case, known: dict[str, str] | None, output: Path, options: Options) -> Row:
     """The row of one case; nothing that can happen to it is raised.
 
     ``known`` are the files of an older result, see :func:`near_monai.runs.case_results.clear`.
     """
-    start = time.perf_counter()
-    row = _failed(case, output)
-    try:
+
+    def make() -> Row:
         for path in clear(case, output, known):
             logger.warning("%s: was changed since it was written; it is kept as %s", case.name, path)
-        try:
-            row |= _done(case, output, options)
-            if fingerprint(case.label) != row["input_state"]:
-                raise NearError(f"{case.label}: was changed while it was refined; refine it again")
-            row |= {"status": DONE, "written": written(case, output)}
-        except Exception:
-            clear(case, output, None)  # half of a result is none
-            raise
-    except NearError as error:
-        row = _failed(case, output) | {"message": str(error)}
-    except Exception as error:  # whatever it is: one bad case does not stop the others
-        row = _failed(case, output) | {"message": in_one_line(error)}
-    return row | {"seconds": round(time.perf_counter() - start, 3)}
+        row = _done(case, output, options)
+        return row | {"written": written(case, output)}
+
+    return attempted(case, output, "refined; refine it again", make, partial(clear, case, output, None))
 
 
 def _done(case: Case, output: Path, options: Options) -> Row:
     """Refine a case; what its row says of the result."""
     refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
     return refine(case, output, options, lambda w: _kept_network(w, options.device), _anatomy(options.table))
-
-
-def _failed(case: Case, output: Path) -> Row:
-    """The row of a case that did not come to an end."""
-    path = case.label.absolute()
-    return {
-        "name": case.name,
-        "status": FAILED,
-        "input": path,
-        "input_from_here": _relative(path, output.absolute()),
-        "input_state": fingerprint(path),
-    }
-
-
-def _relative(path: Path, folder: Path) -> str | None:
-    """The way from ``folder`` to ``path``, which stays when both are moved; there is none between Windows' drives."""
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:
-        return None
 
 
 def _killed(case: Case, output: Path) -> Row:
@@ -244,7 +179,7 @@ def _killed(case: Case, output: Path) -> Row:
         clear(case, output, None)
     except OSError as error:
         message += f"; what it left cannot be removed ({error.strerror})"
-    return _failed(case, output) | {"message": message}
+    return unfinished(case, output) | {"message": message}
 
 
 @cache
@@ -253,12 +188,6 @@ def _kept_network(weights: str | Path, device: str) -> tuple[NearNetwork, Workin
 
 
 _anatomy = cache(table_of)
-
-
-def _cores(device: str) -> int:
-    if pick_device(device).type != "cpu" or local_rank() is not None:
-        return 1  # a GPU is busy with one process; a launcher starts as many as are wanted
-    return min(torch.get_num_threads(), MOST_WORKERS)
 
 
 def _check_output(output: Path, cases: list[Case]) -> None:

@@ -79,7 +79,7 @@ def refine_one_class(
     file = read_label(case.label)
     if not file.array.any():
         return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
-    subject = _subject(file, options, networks, anatomy, str(case.label))
+    subject = subject_in(file, options, networks, anatomy, str(case.label))
     make = _on_a_cube if options.resolution else _in_place
     parts = list(make(file, subject, options, anatomy))
     aside = subject.evidence.aside([part.box for part in parts if part.box])
@@ -97,7 +97,7 @@ def refine_one_class(
 
 
 @dataclass(frozen=True, eq=False)
-class _Subject:
+class Subject:
     """What is refined in a file: a class, what it is taken for, what counts of it, and the network that refines it."""
 
     label: int | str
@@ -113,7 +113,7 @@ class _Subject:
         return SavedCode(codes, file.affine, described(self.network), (self.structure,))
 
 
-def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, where: str) -> _Subject:
+def subject_in(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, where: str) -> Subject:
     """Which class of a file is meant, and by what it is refined.
 
     Raises:
@@ -128,10 +128,10 @@ def _subject(file: LabelMap, options: Options, networks: Networks, anatomy: Anat
     found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
     evidence = Evidence.of(found, structure.size.shrunk(file.grid).spacing)
     check_units(evidence.box, file.grid.spacing, structure.scale, where)
-    return _Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
+    return Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
 
 
-def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
+def _in_place(file: LabelMap, subject: Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
     """The refined parts on the grid of the file."""
     return refine_parts(
         file.array,
@@ -146,7 +146,7 @@ def _in_place(file: LabelMap, subject: _Subject, options: Options, anatomy: Anat
     )
 
 
-def _on_a_cube(file: LabelMap, subject: _Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
+def _on_a_cube(file: LabelMap, subject: Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
     """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
     structure, grid = subject.structure, file.grid
     inner = subject.evidence.box

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -38,6 +38,25 @@ OTHERS = ("name", "status", "settings")
 Row = dict[str, Any]
 
 
+class Kept(NamedTuple):
+    """What a kind of run leaves in its folder.
+
+    Attributes:
+        run: file that lists its cases.
+        page: file that shows them to a person.
+        results: the files of a case, that which is always there first; none if its row is all there is of it.
+        complete: gets the folder and what the file is to list, and gives that with what the cases say together.
+    """
+
+    run: str
+    page: str
+    results: Callable[[Case], tuple[str, ...]]
+    complete: Callable[[Path, Row], Row] = lambda folder, run: run
+
+
+REFINED = Kept(RUN_FILE, REPORT_FILE, results_of)
+
+
 class Records:
     """Rows of the cases of a run, in a folder.
 
@@ -45,10 +64,12 @@ class Records:
         folder: where the run writes.
         shard: name of this process among those of the run.
         settings: whatever decides what a result looks like, as JSON; a row counts for the same settings only.
+        kept: what the run leaves there.
     """
 
-    def __init__(self, folder: Path, shard: str, settings: Any) -> None:
+    def __init__(self, folder: Path, shard: str, settings: Any, kept: Kept = REFINED) -> None:
         self.folder = folder
+        self.kept = kept
         self.path = folder / RECORD_FOLDER / f"{shard}.jsonl"
         self.settings = to_json(settings)
         self.key = digest(settings)
@@ -134,7 +155,7 @@ class Records:
         return sorted(cases, key=lambda case: rows.get(case.name, {"status": DONE})["status"] != DONE)
 
     def merge(self, head: Row, cases: Sequence[Case]) -> Row:
-        """Write ``run.json``: ``head``; the rows of ``cases`` made with these settings; and what else is there.
+        """Write the list of cases: ``head``; the rows of ``cases`` made with these settings; and what else is there.
 
         Processes that end at the same time wait for each other, so that the last one to write has seen all rows.
         """
@@ -145,9 +166,10 @@ class Records:
             others = [{key: row.get(key) for key in OTHERS} for row in there if row["key"] != self.key]
             left = self._left_over(rows, {case.name for case in cases})
             run = head | {"of": len(cases), "cases": own, "other_settings": others, "left_over": left}
-            if _rows_of(self.folder / RUN_FILE) != own:
+            if _rows_of(self.folder / self.kept.run) != own:
                 self._drop_report()
-            write_json(self.folder / RUN_FILE, run)
+            run = self.kept.complete(self.folder, run)
+            write_json(self.folder / self.kept.run, run)
         return run
 
     def _left_over(self, rows: dict[str, Row], known: set[str]) -> list[str]:
@@ -157,17 +179,17 @@ class Records:
 
     def _holds(self, row: Row, case: Case) -> bool:
         """Whether a row says that a case is done, and everything that it says is so."""
-        names = results_of(case)
+        names = self.kept.results(case)
         return (
             row["status"] == DONE
             and row["key"] == self.key
-            and names[0] in row["written"]
+            and all(name in row["written"] for name in names[:1])
             and row["input_state"] == fingerprint(case.label)
             and all(n in names and fingerprint(self.folder / n) == state for n, state in row["written"].items())
         )
 
     def _drop_report(self) -> None:
-        (self.folder / REPORT_FILE).unlink(missing_ok=True)
+        (self.folder / self.kept.page).unlink(missing_ok=True)
 
 
 def _acquired(lock: FileLock) -> bool:
