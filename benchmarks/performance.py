@@ -28,7 +28,7 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 
 from benchmarks.unet import Denoiser
-from near_monai.data.class_selection import choose_label, mask_of
+from near_monai.data.class_selection import Wanted, choose_label, mask_of, parse_class
 from near_monai.datasets.coronary_cases import phantom_cases
 from near_monai.datasets.point_dataset import PointDataset
 from near_monai.formats.atomic_writing import claim_empty, write_json, write_text
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="the median of so many is given")
     options = parser.parse_args()
     claim_empty(options.output)
-    label = int(options.label) if options.label.isdecimal() else options.label
+    label = parse_class(options.label)
     rounds = [_round(options.case, label) for _ in range(options.repeats)]
     figures = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
     figures |= _cold(options.case, options.label) | _recipe() | _training()
@@ -79,7 +79,7 @@ def _timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_count
     return clock() - start, result
 
 
-def _round(path: Path, label: int | str) -> dict[str, float]:
+def _round(path: Path, label: Wanted) -> dict[str, float]:
     """Seconds of every stage and of the whole, and of reading and writing the same file with nibabel."""
     network, space = load_network()
     found: dict[str, float] = {}

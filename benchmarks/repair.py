@@ -29,6 +29,7 @@ from benchmarks.report import SetResult, write_report
 from benchmarks.sets import CaseSet, corrupted_sets, folder_set, phantom_sets
 from near_monai.anatomy import CORONARY
 from near_monai.corruption.corrupt_label import NOISE_LEVELS
+from near_monai.data.class_selection import parse_class
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import claim_empty
 from near_monai.networks.code_table import CodeTable
@@ -69,7 +70,7 @@ def named(pairs: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
 
 def sets_of(options: argparse.Namespace, folders: dict[str, str]) -> list[CaseSet]:
     """The sets that the options ask for."""
-    label = int(options.label) if options.label.isdecimal() else options.label
+    label = parse_class(options.label)
     if options.noisy and not options.truth:
         raise NearError("--noisy needs --truth: label maps of the same names")
     if folders and not options.noisy:

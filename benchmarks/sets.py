@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.data.case_lists import match_cases
-from near_monai.data.class_selection import choose_label, mask_of
+from near_monai.data.class_selection import Wanted, choose_label, mask_of
 from near_monai.datasets.coronary_cases import parse_level, phantom_pair
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import read_label
@@ -84,7 +84,7 @@ class Corrupted:
 
     name: str
     truth: Path
-    label: int | str
+    label: Wanted
     seed: int
     level: float | str
     errors: str
@@ -107,7 +107,7 @@ class Pair:
     name: str
     noisy: Path
     truth: Path
-    label: int | str
+    label: Wanted
     others: Mapping[str, Path]
 
     def load(self) -> Masks:
@@ -162,9 +162,7 @@ def phantom_sets(count: int, seed: int, levels: Sequence[str], errors: Sequence[
     ]
 
 
-def corrupted_sets(
-    truth: str, label: int | str, seed: int, levels: Sequence[str], errors: Sequence[str]
-) -> list[CaseSet]:
+def corrupted_sets(truth: str, label: Wanted, seed: int, levels: Sequence[str], errors: Sequence[str]) -> list[CaseSet]:
     """The true label maps of a folder, corrupted."""
     files = [(name, path) for name, _, path in match_cases(truth, truth)]
     return [
@@ -173,7 +171,7 @@ def corrupted_sets(
     ]
 
 
-def folder_set(noisy: str, truth: str, label: int | str, others: Mapping[str, str]) -> CaseSet:
+def folder_set(noisy: str, truth: str, label: Wanted, others: Mapping[str, str]) -> CaseSet:
     """Noisy and true label maps of the same names, called after the noisy folder."""
     paths = {row: {name: path for name, path, _ in match_cases(folder, truth)} for row, folder in others.items()}
     cases = [

@@ -274,4 +274,6 @@ def table_of(path: str | Path | None) -> Anatomy:
 by_name = HEART.by_name
 rank = HEART.rank
 priority = HEART.priority
-CORONARY = by_name("coronary").index
+#: What a label is taken for where nothing says what it is: a coronary tree.
+VESSEL = by_name("coronary")
+CORONARY = VESSEL.index

@@ -41,6 +41,7 @@ def refine(
 
     Example: near-monai refine my_labels/ -o refined/ --report
     """
+    from near_monai.data.class_selection import ALL, AUTO
     from near_monai.data.shards import given_shard, launched_shard
     from near_monai.refinement.many_files import refine_files, summary_of
     from near_monai.refinement.one_file import Options
@@ -50,11 +51,11 @@ def refine(
     cube = cube_of(resolution)
     which = label_of(label)
     if all_labels:
-        of_one_class = which != "auto" or cube or save_probability or no_clean or structure
+        of_one_class = which is not AUTO or cube or save_probability or no_clean or structure
         _check_all_labels(bool(of_one_class), save_codes, weights)
-        which = "all"
     clean = False if no_clean else Bounds(join_above, propose_above, drop_below)
-    options = Options(which, weights, device, cube, save_codes, save_probability, clean, as_text(table), structure)
+    chosen = ALL if all_labels else which
+    options = Options(chosen, weights, device, cube, save_codes, save_probability, clean, as_text(table), structure)
     run = refine_files(source, output, options, quiet, part, workers or None)
     if report:
         write_page(output, quiet)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from near_monai.errors import NearError
+
+if TYPE_CHECKING:
+    from near_monai.data.class_selection import Wanted
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, errors only.")]
@@ -18,17 +23,20 @@ def as_text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def label_of(text: str) -> int | str:
+def label_of(text: str) -> Wanted:
     """What --label chooses."""
-    return text if text in ("auto", "fg") else _whole_number(text, "--label", 1, 65535)
+    from near_monai.data.class_selection import parse_class
+
+    try:
+        return parse_class(text)
+    except NearError as error:
+        raise typer.BadParameter(str(error), param_hint="--label") from None
 
 
 def cube_of(text: str) -> int | None:
     """Voxels per side that --resolution asks for; None for the grid of the file."""
-    return None if text == "native" else _whole_number(text, "--resolution", 8, 1024)
-
-
-def _whole_number(text: str, option: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise typer.BadParameter(f"{text!r}; expected a whole number from {low} to {high}", param_hint=option)
+    if text == "native":
+        return None
+    if not text.isdecimal() or not 8 <= int(text) <= 1024:
+        raise typer.BadParameter(f"{text!r}; expected a whole number from 8 to 1024", param_hint="--resolution")
     return int(text)

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from near_monai.anatomy import CORONARY
+from near_monai.anatomy import CORONARY, VESSEL
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.data.case_lists import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
 from near_monai.datasets.label_shapes import LabelShapes
@@ -164,7 +164,7 @@ def write_phantoms(output: Path, count: int, seed: int, level: float | str, quie
     write_set(
         output,
         "generated coronary trees",
-        {"coronary": CORONARY},
+        {VESSEL.name: VESSEL.index},
         names,
         lambda n: phantom_maps(seed, n, level),
         level,

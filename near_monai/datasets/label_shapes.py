@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from near_monai.anatomy import HEART, Anatomy, Structure, by_name, table_of
+from near_monai.anatomy import HEART, VESSEL, Anatomy, Structure, table_of
 from near_monai.data.case_lists import case_name
-from near_monai.data.class_selection import AUTO
+from near_monai.data.class_selection import AUTO, Wanted, parse_class
 from near_monai.data.fingerprints import fingerprint
 from near_monai.datasets.point_dataset import Item
 from near_monai.datasets.training_case import PADDING_MM, Distances, TrainingCase, cached_case
@@ -40,7 +40,7 @@ class LabelShapes:
     """Makes training cases of one class of label maps.
 
     Args:
-        label: class, see :func:`near_monai.data.class_selection.choose_label`.
+        label: class, ``"fg"`` for all above 0, or ``"auto"`` for the only class of a map, else that of ``structure``.
         space: the working space.
         structure: what the class is; the shapes are made as many times smaller as its scale says.
         cache: folder in which their distances are kept, so that memory does not grow with their number and the next run
@@ -51,16 +51,17 @@ class LabelShapes:
         self,
         label: int | str,
         space: WorkingSpace,
-        structure: Structure = by_name("coronary"),  # noqa: B008  # a row of a table, never changed
+        structure: Structure = VESSEL,
         cache: str | Path | None = None,
     ) -> None:
         self.space = space
         self.structure = structure
         self.cache = cache
-        self.settings = [__version__, label, structure.scale, *astuple(space)]
+        which = parse_class(label)
+        self.settings = [__version__, which, structure.scale, *astuple(space)]
         self.steps = (
             ReadLabeld("label"),
-            PickLabeld("label", label, structure.name if label == AUTO or _is_another(label, structure) else None),
+            PickLabeld("label", which, structure.name if which is AUTO or _is_another(which, structure) else None),
             CheckUnitsd("label", structure.scale),
             Shrinkd("label", structure.scale),
             CropToLabeld("label", PADDING_MM),
@@ -82,7 +83,7 @@ class LabelShapes:
         return distance.as_tensor(), distance.affine.numpy()
 
 
-def _is_another(label: int | str, structure: Structure) -> bool:
+def _is_another(label: Wanted, structure: Structure) -> bool:
     """Whether the heart's table has another structure than this one of its own under a number."""
     named = HEART.by_index(label) if isinstance(label, int) else None
     return named not in (None, structure) and structure in HEART.structures
@@ -99,7 +100,7 @@ class OrganShapes:
     """
 
     def __init__(self, label: int | str, space: WorkingSpace, cache: str | Path | None = None, table: str = "") -> None:
-        self.label = label
+        self.label = parse_class(label)
         self.space = space
         self.cache = cache
         self.table = table
@@ -114,7 +115,7 @@ class OrganShapes:
         structure = anatomy.by_index(self.label) if isinstance(self.label, int) else None
         if structure is None:
             known = ", ".join(f"{s.index} {s.name}" for s in anatomy.structures)
-            raise NearError(f"label {self.label!r}: say with --label which class to train on; the table has {known}")
+            raise NearError(f"label '{self.label}': say with --label which class to train on; the table has {known}")
         return LabelShapes(self.label, self.space, structure, self.cache)(items)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure, by_name
+from near_monai.anatomy import VESSEL, Structure
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.datasets.compact_distances import CompactField, stored
 from near_monai.errors import NearError
@@ -20,7 +20,6 @@ from near_monai.geometry.working_space import WorkingSpace
 
 #: mm of background kept around a shape.
 PADDING_MM = 8.0
-TREE = by_name("coronary")
 #: Signed distances ``(C, D, H, W)`` in mm on the working grid, one channel per structure, and the world affine of it.
 Distances = tuple[torch.Tensor, NDArray[np.floating]]
 #: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
@@ -71,7 +70,7 @@ class TrainingCase:
     affine: NDArray[np.float64]
     channels: tuple[Channel, ...] = (Channel(),)
     order: tuple[int, ...] = (0,)
-    structures: tuple[Structure, ...] = (TREE,)
+    structures: tuple[Structure, ...] = (VESSEL,)
     own: bool = False
 
     @property
@@ -86,7 +85,7 @@ def cached_case(
     make: Callable[[], Distances],
     space: WorkingSpace,
     cache: str | Path | None,
-    structures: tuple[Structure, ...] = (TREE,),
+    structures: tuple[Structure, ...] = (VESSEL,),
     own: bool = False,
 ) -> TrainingCase:
     """A training case whose distances are made once.

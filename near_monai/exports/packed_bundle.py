@@ -17,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import torch
 import yaml
 
-from near_monai.anatomy import HEART, row_of
+from near_monai.anatomy import HEART, VESSEL, row_of
 from near_monai.errors import NearError, some
 from near_monai.exports.model_card import model_card
 from near_monai.formats.atomic_writing import replacing
@@ -25,7 +25,6 @@ from near_monai.formats.tensor_files import SUFFIX, State
 from near_monai.networks.encoder import LabelEncoder
 from near_monai.networks.model_description import Description, check_plain
 from near_monai.networks.weight_files import DEFAULT, find_weights, load_network, read_weights, shipped, weights_bytes
-from near_monai.repair.mask_repair import VESSEL
 from near_monai.shipped_files import bundle_dir, package_dir
 
 #: Flat state dict of the structure that the bundle is about: what MONAI's own tools look for.

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.case_lists import find_cases
-from near_monai.data.class_selection import AUTO, choose_label, mask_of
+from near_monai.data.class_selection import AUTO, OneClass, Wanted, choose_label, mask_of
 from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError, printable
 from near_monai.formats.atomic_writing import replacing
@@ -123,7 +123,7 @@ WRITERS = {"stl": write_stl, "ply": write_ply}
 def write_surfaces(
     source: Path,
     output: Path,
-    label: int | str,
+    label: Wanted,
     kind: str = "stl",
     quiet: bool = False,
     table: str | Path | None = None,
@@ -136,7 +136,7 @@ def write_surfaces(
     Args:
         source: see :func:`near_monai.data.case_lists.find_cases`.
         output: folder to write to.
-        label: class, or ``"fg"`` for everything above 0; ``"auto"`` for all that there are.
+        label: the class; found out in every map, it is each that there is.
         kind: ``"stl"`` or ``"ply"``.
         quiet: no progress bar.
         table: anatomy table that names the classes; ``None`` for the heart's.
@@ -164,13 +164,13 @@ def write_surfaces(
     return count
 
 
-def _classes(file: LabelMap, label: int | str, anatomy: Anatomy) -> dict[int | str, str]:
+def _classes(file: LabelMap, label: Wanted, anatomy: Anatomy) -> dict[OneClass, str]:
     """The classes of a map whose surfaces are wanted, and what their files' names end in.
 
     Classes are named as in the table if it has all of them; else its names may be wrong, and their numbers stand there.
     """
     present = [value for value in values_in(file.array) if value]
-    if label != AUTO or len(present) == 1:
+    if label is not AUTO or len(present) == 1:
         return {choose_label(file.array, label, str(file.path)): ""}
     known = all(anatomy.by_index(value) for value in present)
     return {value: f"_{anatomy.name(value) if known else value}" for value in present}

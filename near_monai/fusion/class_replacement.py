@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy
-from near_monai.data.class_selection import FOREGROUND
+from near_monai.data.class_selection import FOREGROUND, OneClass
 from near_monai.formats.voxel_values import Labels, values_in
 from near_monai.geometry.boxes import voxels_of
 from near_monai.geometry.coordinates import Grid
@@ -18,7 +18,7 @@ def put_back(
     native: Grid,
     refined: NDArray[np.bool_],
     target: Grid,
-    label: int | str,
+    label: OneClass,
     anatomy: Anatomy = HEART,
 ) -> Labels:
     """A refined mask as a label map.
@@ -28,17 +28,17 @@ def put_back(
         native: its grid.
         refined: the refined mask on ``target``.
         target: grid of the result, in the same mm frame.
-        label: the class that was refined, or ``"fg"``.
+        label: the class that was refined.
         anatomy: table of the fusion priority.
 
     Returns:
         Of the type of ``original``, on ``target``. On the original grid the class replaces its old self in
         ``original``; on another grid the map holds the refined structure alone.
     """
-    if label == FOREGROUND:
+    if label is FOREGROUND:
         return spread_labels(original, native, refined, target)
     if target == native:
-        return replace_class(original, refined, int(label), anatomy)
+        return replace_class(original, refined, label, anatomy)
     return refined.astype(original.dtype) * original.dtype.type(label)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import CORONARY
-from near_monai.data.class_selection import AUTO, FOREGROUND, alone, choose_label, mask_of
+from near_monai.data.class_selection import AUTO, FOREGROUND, OneClass, Wanted, alone, choose_label, mask_of
 from near_monai.formats.label_maps import read_label
 from near_monai.formats.voxel_values import values_in
 
@@ -34,11 +34,11 @@ class Chosen:
         alone: the truth holds no other class.
     """
 
-    label: int | str | None
+    label: OneClass | None
     alone: bool
 
 
-def compare(name: str, pred: Path, truth: Path, baseline: Path | None, label: int | str) -> tuple[CaseMasks, Chosen]:
+def compare(name: str, pred: Path, truth: Path, baseline: Path | None, label: Wanted) -> tuple[CaseMasks, Chosen]:
     """Read the files of a case, and choose what is compared.
 
     The class is chosen in the truth, see :func:`near_monai.data.class_selection.choose_label`. With ``"auto"`` it may
@@ -62,10 +62,10 @@ def compare(name: str, pred: Path, truth: Path, baseline: Path | None, label: in
 
 
 def _partner(
-    array: NDArray[np.integer], truth: NDArray[np.integer], chosen: int | str | None, label: int | str
-) -> int | str:
+    array: NDArray[np.integer], truth: NDArray[np.integer], chosen: OneClass | None, label: Wanted
+) -> OneClass:
     """The class of ``array`` that stands for class ``chosen`` of ``truth``."""
-    if label != AUTO:
+    if label is not AUTO:
         return label
     there, true = set(values_in(array)) - {0}, set(values_in(truth)) - {0}
     if chosen in there:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from near_monai.anatomy import CORONARY
 from near_monai.data.case_lists import find_pairs
-from near_monai.data.class_selection import AUTO, FOREGROUND
+from near_monai.data.class_selection import AUTO, FOREGROUND, Wanted
 from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_json, write_text
@@ -38,7 +38,7 @@ def evaluate_folders(
     truth: str | Path,
     out: str | Path,
     baseline: str | Path | None = None,
-    label: int | str = AUTO,
+    label: Wanted = AUTO,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Score label maps against the truth of the same name, as :func:`evaluate` does; a bad case does not stop it.

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from near_monai.anatomy import HEART, Anatomy, Structure, row_of, structure_of
+from near_monai.anatomy import HEART, VESSEL, Anatomy, Structure, row_of, structure_of
 from near_monai.data.shards import local_rank
 from near_monai.errors import NearError, some
 from near_monai.formats.atomic_writing import digest
@@ -44,7 +44,7 @@ DESCRIBES = ("network_def", "space", "structures", "structure")
 #: The learned codes of the training cases, one row each, see :class:`near_monai.CodeTable`.
 TABLE = "source.codes.weight"
 #: The weights of one structure that are taken where nothing else is said.
-DEFAULT = "coronary" + SUFFIX
+DEFAULT = VESSEL.weights
 EXPECTED = "weights as training writes them (best.safetensors)"
 
 

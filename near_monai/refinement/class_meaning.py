@@ -7,17 +7,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Anatomy, Structure
-from near_monai.data.class_selection import FOREGROUND, alone, refuse_strangers
+from near_monai.anatomy import HEART, VESSEL, Anatomy, Structure
+from near_monai.data.class_selection import FOREGROUND, OneClass, alone, refuse_strangers, row_of
 from near_monai.errors import NearError
 from near_monai.networks.model_description import Description
 from near_monai.networks.network import NearNetwork
-from near_monai.repair.mask_repair import VESSEL
 
 
 def subject_of(
     array: NDArray[np.integer],
-    label: int | str,
+    label: OneClass,
     anatomy: Anatomy | None = None,
     structure: str | None = None,
     weights: Description | None = None,
@@ -31,7 +30,7 @@ def subject_of(
 
     Args:
         array: the map.
-        label: class index, or ``"fg"``.
+        label: the class.
         anatomy: a table that was given; ``None`` for the heart's.
         structure: name of the structure, if it was given.
         weights: what the weights are that were given; ``None`` for the table's.
@@ -46,7 +45,7 @@ def subject_of(
 
 def _row(
     array: NDArray[np.integer],
-    label: int | str,
+    label: OneClass,
     anatomy: Anatomy | None,
     structure: str | None,
     weights: Description | None,
@@ -55,7 +54,7 @@ def _row(
     table = anatomy or HEART
     if structure is not None:
         return named(structure, anatomy, weights)
-    row = None if label == FOREGROUND else table.by_index(int(label))
+    row = row_of(label, table)
     several = not alone(array, label)
     if several and anatomy is None:
         refuse_strangers(array, HEART, where)
@@ -63,7 +62,7 @@ def _row(
         return row
     if weights is not None and len(weights.structures) == 1 and not several:
         return weights.structures[0]
-    if label != FOREGROUND and (several or anatomy is not None):
+    if label is not FOREGROUND and (several or anatomy is not None):
         raise NearError(
             f"{where}: label {label} is not in the anatomy table; say what it is with --structure, or give a table"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import monai
 import torch
 
-from near_monai.anatomy import Anatomy, table_of
+from near_monai.anatomy import VESSEL, Anatomy, table_of
 from near_monai.data.case_lists import Case, find_cases
 from near_monai.data.class_selection import ALL
 from near_monai.data.colour_tables import ITKSNAP_FILE, SLICER_FILE, write_tables
@@ -25,7 +25,6 @@ from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import identity, load_network, pick_device, shipped
 from near_monai.refinement.class_meaning import named
 from near_monai.refinement.one_file import Options, refine_all_classes, refine_one_class
-from near_monai.repair.mask_repair import VESSEL
 from near_monai.runs.case_results import clear, folders, written
 from near_monai.runs.run_records import DONE, FAILED, Row
 from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
@@ -76,7 +75,7 @@ def refine_files(
         here.device,
         partial(_refine, output=output, options=here),
         partial(_killed, output=output),
-        begin=partial(write_tables, output, anatomy) if options.label == ALL else lambda: None,
+        begin=partial(write_tables, output, anatomy) if options.label is ALL else lambda: None,
     )
     run = run_cases(task, cases, output, part, workers, quiet)
     if lost := _lost(part.of(cases), run, output):
@@ -168,7 +167,7 @@ def _refine(case: Case, known: dict[str, str] | None, output: Path, options: Opt
 
 def _done(case: Case, output: Path, options: Options) -> Row:
     """Refine a case; what its row says of the result."""
-    refine: Callable[..., Row] = refine_all_classes if options.label == ALL else refine_one_class
+    refine: Callable[..., Row] = refine_all_classes if options.label is ALL else refine_one_class
     return refine(case, output, options, lambda w: _kept_network(w, options.device), _anatomy(options.table))
 
 

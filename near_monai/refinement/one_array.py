@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Structure, table_of
-from near_monai.data.class_selection import AUTO, EMPTY, choose_label, mask_of
+from near_monai.data.class_selection import AUTO, EMPTY, Wanted, choose_label, mask_of, parse_class
 from near_monai.errors import NearError, NearWarning
 from near_monai.formats.given_images import label_map
 from near_monai.formats.label_maps import LabelMap
@@ -149,7 +149,7 @@ def refine(
     """
     with _words_of_python():
         file = label_map(label, spacing)
-        found = _refined(file, which, weights, device, clean, structure, table, return_details)
+        found = _refined(file, parse_class(which), weights, device, clean, structure, table, return_details)
     for text in found.warnings:
         warnings.warn(text, NearWarning, stacklevel=2)
     return found if return_details else found.label
@@ -157,7 +157,7 @@ def refine(
 
 def _refined(
     file: LabelMap,
-    which: int | str,
+    which: Wanted,
     weights: str | Path | None,
     device: str,
     clean: bool,

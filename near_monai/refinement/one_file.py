@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Anatomy, Structure
+from near_monai.anatomy import VESSEL, Anatomy, Structure
 from near_monai.data.case_lists import Case
-from near_monai.data.class_selection import AUTO, EMPTY, FOREGROUND, choose_label, mask_of, refuse_strangers
+from near_monai.data.class_selection import (
+    AUTO,
+    EMPTY,
+    FOREGROUND,
+    OneClass,
+    Selection,
+    choose_label,
+    mask_of,
+    refuse_strangers,
+    row_of,
+)
 from near_monai.data.colour_tables import segments_of
 from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
@@ -33,7 +43,6 @@ from near_monai.refinement.case_figures import figures_of
 from near_monai.refinement.class_meaning import as_trained, doubts_of, subject_of
 from near_monai.refinement.one_structure import CONTEXT_MM, RefinedPart, reasons, refine_mask, refine_parts
 from near_monai.repair.judge import Bounds
-from near_monai.repair.mask_repair import VESSEL
 
 #: What viewers call the bridges of one class.
 BRIDGE = Segment(1, "bridge", (255, 221, 51))
@@ -46,10 +55,8 @@ class Options:
     """How to refine files.
 
     Attributes:
-        label: class index, ``"fg"`` (everything above 0 as one tree), ``"auto"`` (the only class, else that of
-            ``structure``, or coronary) or
-            ``"all"`` (every class of the table, fused).
-        weights: weights file, ``None`` for the shipped ones; with ``"all"`` one function of all structures.
+        label: class that is refined, or that is found out in every map; all of the table are fused in the end.
+        weights: weights file, ``None`` for the shipped ones; for all classes one function of all structures.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
         save_codes: also write z of every case.
@@ -61,7 +68,7 @@ class Options:
             :func:`near_monai.refinement.class_meaning.subject_of`.
     """
 
-    label: int | str = AUTO
+    label: int | Selection = AUTO
     weights: str | None = None
     device: str = "auto"
     resolution: int | None = None
@@ -100,7 +107,7 @@ def refine_one_class(
 class Subject:
     """What is refined in a file: a class, what it is taken for, what counts of it, and the network that refines it."""
 
-    label: int | str
+    label: OneClass
     structure: Structure
     evidence: Evidence
     network: NearNetwork
@@ -204,8 +211,8 @@ def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> di
 
 def _empty_class(options: Options, anatomy: Anatomy) -> dict[str, Any]:
     """The figures of a class in a map that is empty."""
-    label = options.label if isinstance(options.label, int) else FOREGROUND
-    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    label: OneClass = options.label if isinstance(options.label, int) else FOREGROUND
+    structure = row_of(label, anatomy)
     if options.structure is not None:
         structure = anatomy.by_name(options.structure)
     structure = structure or VESSEL

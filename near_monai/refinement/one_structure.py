@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Anatomy, Structure
-from near_monai.data.class_selection import mask_of
+from near_monai.anatomy import VESSEL, Anatomy, Structure
+from near_monai.data.class_selection import OneClass, mask_of
 from near_monai.errors import NearError
 from near_monai.fusion.class_replacement import put_back
 from near_monai.geometry.boxes import Box, widen
@@ -25,7 +25,7 @@ from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
 from near_monai.repair.judge import Bounds, judge_of
-from near_monai.repair.mask_repair import VESSEL, Noise, Repaired, noise_of, repair
+from near_monai.repair.mask_repair import Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 CONTEXT_MM = 5.0
@@ -135,7 +135,7 @@ class RefinedPart:
 
     @classmethod
     def of(
-        cls, refined: Refined, array: NDArray[Any], grid: Grid, label: int | str, anatomy: Anatomy, box: Box | None
+        cls, refined: Refined, array: NDArray[Any], grid: Grid, label: OneClass, anatomy: Anatomy, box: Box | None
     ) -> RefinedPart:
         """The refined mask put back into the part ``array`` on ``grid`` that it came from."""
         fused = put_back(array, grid, refined.repaired.mask, refined.grid, label, anatomy)
@@ -151,7 +151,7 @@ def reasons(parts: Sequence[RefinedPart]) -> str:
 def refine_parts(
     array: NDArray[Any],
     native: Grid,
-    label: int | str,
+    label: OneClass,
     evidence: Evidence,
     network: NearNetwork,
     space: WorkingSpace,
@@ -164,7 +164,7 @@ def refine_parts(
     Args:
         array: ``(X, Y, Z)`` the map.
         native: its grid.
-        label: class, or ``"fg"``.
+        label: the class.
         evidence: what counts of it, on the whole grid.
         network: see :func:`refine_mask`.
         space: see :func:`refine_mask`.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Structure, by_name
+from near_monai.anatomy import VESSEL, Structure
 from near_monai.errors import NearError
 from near_monai.geometry.boxes import box_of, voxels_of
 from near_monai.geometry.components import Components
@@ -26,8 +26,6 @@ from near_monai.repair.bridges import Bridge, between, find_bridges
 from near_monai.repair.judge import Bounds, Judge
 from near_monai.repair.reconnection import Proposal, reconnect_regions
 
-#: What a label is taken for if nothing else is said.
-VESSEL = by_name("coronary")
 #: F contradicts a label with confidence where it gives the label's value less than this probability.
 CONFIDENT = 0.2
 #: Every label is taken to have so many mm^2 of clean wall beside its own, 8 mm of a vessel of 2 mm diameter: a short

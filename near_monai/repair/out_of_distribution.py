@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import Structure
+from near_monai.anatomy import VESSEL, Structure
 from near_monai.geometry.boxes import box_of
 from near_monai.geometry.coordinates import Grid
 from near_monai.inferers.evidence import Evidence
-from near_monai.repair.mask_repair import VESSEL, wall_area
+from near_monai.repair.mask_repair import wall_area
 
 #: Mean radius of a coronary tree in mm, 2 V / A. Real labels and generated trees have 1.0 to 2.2, an aorta 10.
 RADIUS_MM = (0.7, 3.0)

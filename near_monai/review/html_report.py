@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
-from near_monai.data.class_selection import FOREGROUND, mask_of
+from near_monai.data.class_selection import OneClass, mask_of, row_of
 from near_monai.data.run_layout import BRIDGE_FOLDER, REPORT_FILE
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_text
@@ -121,16 +121,16 @@ def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) ->
 
 
 def _drawn(
-    label: int | str, before: NDArray[np.uint8], after: NDArray[np.uint8], anatomy: Anatomy, several: bool
+    label: OneClass, before: NDArray[np.uint8], after: NDArray[np.uint8], anatomy: Anatomy, several: bool
 ) -> Drawn:
     """A class for the pictures: in grey if it is the only one, else pale in its colour of the table."""
-    structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+    structure = row_of(label, anatomy)
     name = structure.name if structure else f"class {label}"
     colour = pale(structure.colour) if several and structure else None
     return Drawn(name, mask_of(before, label), mask_of(after, label), colour)
 
 
-def _name_of(label: int | str, row: Row, anatomy: Anatomy) -> str:
+def _name_of(label: OneClass, row: Row, anatomy: Anatomy) -> str:
     """What a class was refined as: alone in its map it may have any number."""
     if "structures" not in row:
         return str(row["structure"])

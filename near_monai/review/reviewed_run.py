@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.data.case_lists import file_of
+from near_monai.data.class_selection import OneClass, recorded_class
 from near_monai.data.fingerprints import fingerprint
 from near_monai.data.run_layout import BRIDGE_FOLDER, REVIEW_FOLDER, RUN_FILE
 from near_monai.errors import NearError, some
@@ -69,9 +70,9 @@ class ReviewedCase:
         return self.folder / self.file
 
     @property
-    def scales(self) -> dict[int | str, float]:
+    def scales(self) -> dict[OneClass, float]:
         """The scale of every class that was refined."""
-        return {part["label"]: part["scale"] for part in self.row.get("structures", [self.row])}
+        return {recorded_class(part["label"]): part["scale"] for part in self.row.get("structures", [self.row])}
 
     @cached_property
     def before(self) -> LabelMap:

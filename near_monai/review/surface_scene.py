@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from near_monai.anatomy import Anatomy
-from near_monai.data.class_selection import FOREGROUND, mask_of
+from near_monai.data.class_selection import OneClass, mask_of, row_of
 from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
@@ -59,7 +59,7 @@ def scene_of(
     edits: Sequence[Edit],
     grid: Grid,
     affine: NDArray[np.float64],
-    labels: Sequence[int | str],
+    labels: Sequence[OneClass],
     anatomy: Anatomy,
 ) -> list[Mesh]:
     """All surfaces of a case; what holds no voxel has none.
@@ -81,7 +81,7 @@ def scene_of(
                 changed[tuple(edit.voxels.T)] = True
         drawn.append(_part(kind, changed, grid, affine, CELL_MM, WRAP_MM))
     for label in labels:
-        structure = None if label == FOREGROUND else anatomy.by_index(int(label))
+        structure = row_of(label, anatomy)
         cell, name, colour = CELL_MM, "", None
         if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
             cell, name = structure.size.mm(CELL_MM), f" {structure.name}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.data.class_selection import mask_of
+from near_monai.data.class_selection import OneClass, mask_of
 from near_monai.geometry.boxes import Box, occupied, voxels_of
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.scale import Scale
@@ -33,7 +33,7 @@ class Edit:
     Attributes:
         name: ``"LABEL/LETTER-DIGITS"``, such as ``"9/A-3f2c07"``: the first digits of ``identity``; unique in its case.
         kind: ``"bridged"``, ``"added"``, ``"removed"`` or ``"wall"``.
-        label: class concerned, or ``"fg"``.
+        label: class concerned.
         place: centre ``(x, y, z)`` of ``voxels`` in mm, in the frame of the grid.
         volume_mm3: volume of ``voxels``.
         voxels: ``(N, 3)`` indices of all voxels that go back if the edit is taken back.
@@ -42,7 +42,7 @@ class Edit:
 
     name: str
     kind: str
-    label: int | str
+    label: OneClass
     place: tuple[float, float, float]
     volume_mm3: float
     voxels: NDArray[np.intp]
@@ -54,7 +54,7 @@ class _Region:
     """An edit that has no name yet."""
 
     kind: str
-    label: int | str
+    label: OneClass
     voxels: NDArray[np.intp]
     identity: str
 
@@ -64,7 +64,7 @@ def find_edits(
     after: NDArray[np.uint8],
     bridges: NDArray[np.uint8] | None,
     grid: Grid,
-    scales: Mapping[int | str, float],
+    scales: Mapping[OneClass, float],
 ) -> list[Edit]:
     """Edits of one case, per class the largest first, the wall last.
 
@@ -76,7 +76,7 @@ def find_edits(
         after: the refined one, same shape.
         bridges: not 0 in the bridges, same shape; ``None`` if there are none.
         grid: their grid.
-        scales: per class that was refined, or for ``"fg"``, the scale of the structure that it is.
+        scales: per class that was refined, the scale of the structure that it is.
     """
     found: list[_Region] = []
     for label, scale in scales.items():
@@ -99,7 +99,7 @@ def take_back(before: NDArray[np.uint8], after: NDArray[np.uint8], edits: Iterab
 
 
 def _of_class(
-    label: int | str,
+    label: OneClass,
     old: NDArray[np.bool_],
     new: NDArray[np.bool_],
     bridge: NDArray[np.bool_],
@@ -126,7 +126,7 @@ def _of_class(
         yield _known("wall", label, wall + box.start, grid)
 
 
-def _known(kind: str, label: int | str, voxels: NDArray[np.intp], grid: Grid) -> _Region:
+def _known(kind: str, label: OneClass, voxels: NDArray[np.intp], grid: Grid) -> _Region:
     """A region with its identity, whatever the order of its ``voxels``."""
     flat = np.sort(np.ravel_multi_index(tuple(voxels.T), grid.shape)).astype("<i8")
     content = f"{label} {kind} {grid.shape} ".encode() + flat.tobytes()

@@ -15,9 +15,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 
-from near_monai.anatomy import HEART, Structure, by_name
+from near_monai.anatomy import HEART, VESSEL, Structure, by_name
 from near_monai.data.case_lists import case_name, file_of
-from near_monai.data.class_selection import ALL, AUTO, EMPTY, choose_label
+from near_monai.data.class_selection import ALL, AUTO, EMPTY, Selection, choose_label, parse_class
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label, write_label
 from near_monai.fusion.class_replacement import put_back
@@ -25,7 +25,7 @@ from near_monai.fusion.consistent_map import compose
 from near_monai.geometry.coordinates import Grid, Placed, check_same_grid
 from near_monai.refinement.all_structures import repair_structures
 from near_monai.repair.judge import judge_of
-from near_monai.repair.mask_repair import VESSEL, repair
+from near_monai.repair.mask_repair import repair
 from near_monai.runs.inference_progress import Progress
 from near_monai.transforms.preprocessing import FILE, LABEL_MAP
 
@@ -127,7 +127,7 @@ class SaveRefinedd(SaveImaged):
     ) -> None:
         super().__init__(keys, output_dir=output_dir)
         self.output_dir = Path(output_dir)
-        self.label = label
+        self.label = ALL if label == ALL else parse_class(label)
         self.progress = progress
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -165,7 +165,7 @@ class SaveRefinedd(SaveImaged):
         if not source.array.any():
             logger.warning("%s: %s", where, EMPTY)
             return source.array
-        if self.label == ALL:
+        if self.label is ALL:
             unknown = (source.array > 0) & ~HEART.knows(source.array)
             return np.where(unknown, source.array, refined)
         chosen = choose_label(source.array, self.label, where)
@@ -181,7 +181,7 @@ class SaveRefinedd(SaveImaged):
         return next(path for path in names if not path.exists())
 
 
-def _source_of(refined: torch.Tensor, label: int | str) -> LabelMap:
+def _source_of(refined: torch.Tensor, label: int | Selection) -> LabelMap:
     """The map that a refined mask belongs to: its file, what was given in memory, or the mask itself."""
     meta = refined.meta if isinstance(refined, MetaTensor) else {}
     if meta.get(FILE):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from near_monai.anatomy import HEART
-from near_monai.data.class_selection import AUTO, alone, choose_label, mask_of, refuse_strangers
+from near_monai.data.class_selection import AUTO, check_structure, choose_label, mask_of, parse_class, refuse_strangers
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import read_label
 from near_monai.formats.voxel_values import labels_of
@@ -98,7 +98,8 @@ class PickLabeld(MapTransform):
 
     Args:
         keys: label maps of one case, all on one grid, see :func:`label_image`.
-        label: see :func:`choose_label`; chosen in the first map, and the same in the others.
+        label: class, ``"fg"`` for all above 0, or ``"auto"`` for the only class, else the coronary arteries; chosen in
+            the first map, and the same in the others.
         structure: name of the only structure of the anatomy table that the class may stand for; ``None`` for any. What
             is alone in its map may be anything.
         allow_empty: whether an empty map gives an empty mask.
@@ -112,7 +113,7 @@ class PickLabeld(MapTransform):
         allow_empty: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.label = label
+        self.label = parse_class(label)
         self.structure = structure
         self.allow_empty = allow_empty
 
@@ -136,13 +137,8 @@ class PickLabeld(MapTransform):
                 out[key] = _picked(array > 0, image)
                 continue
             label = choose_label(array, label, where)
-            if self.structure and not alone(array, label):
-                refuse_strangers(array, HEART, where)
-            if self.structure and not alone(array, label) and HEART.name(int(label)) != self.structure:
-                raise NearError(
-                    f"{where}: label {label} is {HEART.name(int(label))}, and these weights are for {self.structure} "
-                    "alone; near-monai refine has others, and train --config organs makes some"
-                )
+            if self.structure:
+                check_structure(array, label, self.structure, where)
             out[key] = _picked(mask_of(array, label), image)
         return out
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from near_monai.data.class_selection import AUTO
 from near_monai.errors import NearError
 from near_monai.exports.surface_meshes import write_surfaces
 from near_monai.formats.label_maps import LabelMap, read_label, read_volume
@@ -74,7 +75,7 @@ def test_fused_with_the_saved_probability(folders: Path, tmp_path: Path, monkeyp
 def test_scores_and_surfaces(folders: Path, tmp_path: Path) -> None:
     scores = evaluate_folders(folders / "out", folders / "in", tmp_path / "scores", quiet=True)["cases"]
     assert list(scores) == ["p1/seg", "p2/seg"]
-    assert write_surfaces(folders / "out", tmp_path / "stl", "auto", "stl", True) == 2
+    assert write_surfaces(folders / "out", tmp_path / "stl", AUTO, "stl", True) == 2
     assert (tmp_path / "stl" / "p1" / "seg.stl").is_file()
 
 

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import slicerio
 from numpy.typing import NDArray
 
+from near_monai.data.class_selection import ALL
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
 from near_monai.formats.slicer_segments import EMPTY, Segment, described
@@ -101,7 +102,7 @@ def test_cube(tmp_path: Path, heart: NDArray[np.uint8], vessel_grid: Grid) -> No
 def test_all_classes_and_fuse_overwrite_no_segment(tmp_path: Path, heart: NDArray[np.uint8], vessel_grid: Grid) -> None:
     heart[0, 0, 0] = 5
     source = slicer(tmp_path / "in" / "a.seg.nrrd", heart, vessel_grid.spacing, SEGMENTS)
-    refine_files(source.parent, tmp_path / "out", Options(label="all", device="cpu"), quiet=True)
+    refine_files(source.parent, tmp_path / "out", Options(label=ALL, device="cpu"), quiet=True)
     fuse_folders([tmp_path / "out"], tmp_path / "both", None, quiet=True)
     for folder in ("out", "both"):
         path = tmp_path / folder / "a.seg.nrrd"

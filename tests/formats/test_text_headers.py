@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from near_monai.data.case_lists import find_cases
+from near_monai.data.class_selection import FOREGROUND
 from near_monai.errors import NearError
 from near_monai.formats.header_faults import disagreement
 from near_monai.formats.label_maps import read_label, write_label
@@ -199,7 +200,9 @@ def test_odd_labels_give_a_map_or_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     file = f"{name}.nii.gz"
     nib.save(nib.Nifti1Image(SLABS[name], np.diag([0.5, 0.6, 0.7, 1])), tmp_path / "in" / file)
-    (row,) = refine_files(tmp_path / "in", tmp_path / "out", Options(label="fg", device="cpu"), quiet=True)["cases"]
+    (row,) = refine_files(tmp_path / "in", tmp_path / "out", Options(label=FOREGROUND, device="cpu"), quiet=True)[
+        "cases"
+    ]
     assert row["name"] == name
     if row["status"] == "done":
         after = read_label(tmp_path / "out" / file).array

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from near_monai.anatomy import by_name, row_of
+from near_monai.data.class_selection import ALL
 from near_monai.errors import NearError
 from near_monai.formats.tensor_files import fingerprint_of, read_tensors, write_tensors
 from near_monai.geometry.coordinates import Grid
@@ -83,7 +84,7 @@ def test_codes_of_all_classes_redraw_on_the_grid_of_the_file(tmp_path: Path) -> 
     array = np.zeros((40, 30, 34), np.uint8)
     array[15:27, 8:22, 8:22], array[27:36, 8:22, 8:22] = 2, 3
     make(tmp_path / "a.nii.gz", array, 1.2)
-    options = Options("all", "heart.safetensors", "cpu", save_codes=True)
+    options = Options(ALL, "heart.safetensors", "cpu", save_codes=True)
     refine_files(tmp_path / "a.nii.gz", tmp_path / "out", options, quiet=True)
     assert redraw_files(tmp_path / "out" / "codes", tmp_path / "drawn", None, None, "cpu") == 1
     drawn = nib.nifti1.load(tmp_path / "drawn" / "a.nii.gz")

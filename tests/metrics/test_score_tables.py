@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from near_monai.cli import main
+from near_monai.data.class_selection import AUTO, FOREGROUND, Wanted
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label, write_label
 from near_monai.metrics.mask_metrics import METRICS, score
@@ -168,7 +169,7 @@ def test_folders_are_matched_and_scored(folders: dict[str, Path], capsys: pytest
 
 
 def test_foreground_counts_every_class(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label="fg", quiet=True)
+    summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label=FOREGROUND, quiet=True)
     first = summary["cases"]["1"]["prediction"]
     both = [mask | (np.arange(SHAPE[0]) == 0)[:, None, None] for mask in (tube(11), tube(12))]
     assert first["dice"] == pytest.approx(score(both[0], both[1], SPACING)["dice"])
@@ -241,7 +242,8 @@ def test_an_empty_truth_is_a_case_like_any_other(
     for key in ("truth", *(["pred"] if pred == "empty" else [])):
         affine = read_label(folders[key] / "1.nii.gz").affine
         write_label(folders[key] / "1.nii.gz", nothing, LabelMap.from_array(nothing, affine))
-    for label in ("auto", "fg", 9):
+    labels: list[Wanted] = [AUTO, FOREGROUND, 9]
+    for label in labels:
         summary = evaluate_folders(folders["pred"], folders["truth"], folders["out"], label=label, quiet=True)
         assert summary["failed"] == {}
         assert "1: the truth is empty" in capsys.readouterr().err

@@ -13,14 +13,14 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from near_monai import NearError, NearWarning, anatomy, refine
-from near_monai.anatomy import HEART, by_name
+from near_monai.anatomy import HEART, VESSEL, by_name
+from near_monai.data.class_selection import ALL, AUTO, FOREGROUND, Selection, Wanted
 from near_monai.geometry.boxes import Box
 from near_monai.geometry.units import check_units
 from near_monai.networks.weight_files import read_weights, shipped, write_weights
 from near_monai.refinement.class_meaning import as_trained, subject_of
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.one_file import Options
-from near_monai.repair.mask_repair import VESSEL
 from near_monai.transforms.preprocessing import PickLabeld, PickStructuresd
 
 HEART_TABLE = Path(anatomy.__file__).with_name("anatomy.yaml")
@@ -53,8 +53,8 @@ def by_command(array: NDArray[np.uint8], folder: Path, options: Options) -> tupl
     return np.asarray(nib.nifti1.load(output / "a.nii.gz").dataobj), case
 
 
-@pytest.mark.parametrize("which", [6, 9, "auto"])
-def test_both_doors_take_a_class_for_the_same(two: NDArray[np.uint8], which: int | str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [6, 9, AUTO])
+def test_both_doors_take_a_class_for_the_same(two: NDArray[np.uint8], which: Wanted, tmp_path: Path) -> None:
     found, case = by_command(two, tmp_path, Options(which, device="cpu"))
     assert case["structure"] == ("aorta" if which == 6 else "coronary")
     with warnings.catch_warnings(record=True) as told:
@@ -92,7 +92,7 @@ def test_the_table_that_is_given_counts(two: NDArray[np.uint8], tmp_path: Path) 
     ("options", "name"),
     [
         ({"label": 6}, "aorta"),
-        ({"label": "fg"}, "coronary"),
+        ({"label": FOREGROUND}, "coronary"),
         ({"label": 6, "structure": "left_atrium"}, "left_atrium"),
     ],
 )
@@ -140,7 +140,7 @@ def test_weights_of_one_structure_say_what_a_single_class_is(tmp_path: Path, two
 
 
 def test_shipped_weights_of_organs_on_coronaries_are_warned_of(two: NDArray[np.uint8], tmp_path: Path) -> None:
-    for options in (Options(9, "organs.safetensors", "cpu"), Options("auto", "organs.safetensors", "cpu")):
+    for options in (Options(9, "organs.safetensors", "cpu"), Options(AUTO, "organs.safetensors", "cpu")):
         _, case = by_command(two, tmp_path, options)
         assert "not for coronary: is it the right file?" in case["warnings"][0]
 
@@ -174,8 +174,8 @@ def test_classes_outside_the_table_are_a_question(torso: NDArray[np.uint8], whic
         PickStructuresd("image")({"image": image})
 
 
-@pytest.mark.parametrize("label", ["auto", "all", 9, 52])
-def test_command_asks_the_same(torso: NDArray[np.uint8], label: int | str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("label", [AUTO, ALL, 9, 52])
+def test_command_asks_the_same(torso: NDArray[np.uint8], label: int | Selection, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(torso, np.eye(4)), tmp_path / "a.nii.gz")
     (case,) = refine_files(tmp_path / "a.nii.gz", tmp_path / "out", Options(label, device="cpu"), quiet=True)["cases"]
     assert case["status"] == "failed"

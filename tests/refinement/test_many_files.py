@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from near_monai import anatomy
 from near_monai.data.case_lists import Case
+from near_monai.data.class_selection import ALL, Selection
 from near_monai.formats.label_maps import read_label
 from near_monai.geometry.coordinates import Grid
 from near_monai.networks.weight_files import read_weights, shipped, write_weights
@@ -165,9 +166,9 @@ def test_a_case_that_kills_its_process_is_named_and_comes_last(
     assert computed == ["0", "1", "3", "2"]
 
 
-@pytest.mark.parametrize("label", [9, "all"])
+@pytest.mark.parametrize("label", [9, ALL])
 @pytest.mark.parametrize("taken", [0, 1])
-def test_bridges_are_where_the_record_says(label: int | str, taken: int, tmp_path: Path) -> None:
+def test_bridges_are_where_the_record_says(label: int | Selection, taken: int, tmp_path: Path) -> None:
     """Also where an unknown class, which keeps its voxels, lies in a part of the gap."""
     i, j, k = np.indices((130, 60, 50)) * 0.5
     vessel = np.hypot(j - 20, k - 14) < 1

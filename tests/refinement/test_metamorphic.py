@@ -15,7 +15,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from numpy.typing import NDArray
 
 from near_monai import refine
-from near_monai.data.class_selection import mask_of
+from near_monai.data.class_selection import FOREGROUND, mask_of
 from near_monai.datasets.coronary_cases import phantom_pair
 from near_monai.formats.label_maps import SUFFIXES, LabelMap, read_label, write_label
 from near_monai.formats.voxel_values import Labels
@@ -278,7 +278,7 @@ def test_order_of_cases_and_workers(tmp_path: Path) -> None:
 def real(request: pytest.FixtureRequest, data: Path) -> tuple[Array, Spacing, Array]:
     """A whole real map, its voxel size and its result."""
     file = read_label(data / request.param)
-    mask = mask_of(file.array, "fg" if request.param.startswith("asoca") else 9).astype(np.uint8)
+    mask = mask_of(file.array, FOREGROUND if request.param.startswith("asoca") else 9).astype(np.uint8)
     return mask, file.grid.spacing, refine(mask, file.grid.spacing)
 
 

@@ -18,7 +18,7 @@ from benchmarks.damage import NAMES, dumped
 from benchmarks.readings import check_cases, check_itk, check_nifti
 from near_monai import refine
 from near_monai.anatomy import CORONARY, HEART, by_name
-from near_monai.data.class_selection import choose_label
+from near_monai.data.class_selection import choose_label, parse_class
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import SUFFIXES, LabelMap, read_label, write_label
 from near_monai.geometry.distance import signed_distance
@@ -230,7 +230,7 @@ def test_refinement_changes_nothing_that_it_may_not(
     for after in results:
         assert after.shape == before.shape and after.dtype == np.uint8
         assert set(np.unique(after)) <= {0, *np.unique(before)}
-        label = choose_label(before, which)
+        label = choose_label(before, parse_class(which))
         if isinstance(label, int):
             lost, gained = (after != before) & (before == label), (after != before) & (before != label)
             assert not after[lost].any() and (after[gained] == label).all()

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from near_monai.anatomy import CORONARY
+from near_monai.data.class_selection import FOREGROUND
 from near_monai.formats.label_maps import read_label
 from near_monai.metrics.mask_metrics import score
 from near_monai.refinement.many_files import refine_files
@@ -27,7 +28,7 @@ def test_refined_case_is_closer_to_the_truth(data: Path, tmp_path: Path) -> None
 
 def test_native_size_keeps_grid_and_segments(data: Path, tmp_path: Path) -> None:
     source = data / "asoca" / "labels" / "Normal_1.nii.gz"
-    run = refine_files(source, tmp_path, Options(label="fg", device="cpu"), quiet=True)
+    run = refine_files(source, tmp_path, Options(label=FOREGROUND, device="cpu"), quiet=True)
     assert run["cases"][0]["status"] == "done"
     before, after = (nib.nifti1.load(path) for path in (source, tmp_path / source.name))
     assert after.shape == before.shape

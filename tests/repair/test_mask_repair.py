@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from near_monai.anatomy import VESSEL
 from near_monai.errors import NearError
 from near_monai.geometry.components import Components, count_components
 from near_monai.geometry.coordinates import Grid
@@ -17,7 +18,7 @@ from near_monai.repair.bridges import find_bridges
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.joints import REACH_MM
 from near_monai.repair.judge import Bounds
-from near_monai.repair.mask_repair import CLEAN_WALL_MM2, VESSEL, Noise, decide, noise_of, repair, wall_area
+from near_monai.repair.mask_repair import CLEAN_WALL_MM2, Noise, decide, noise_of, repair, wall_area
 from near_monai.repair.out_of_distribution import is_cut, warnings_for
 from near_monai.repair.reconnection import reconnect
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from near_monai.anatomy import CORONARY, HEART, by_name, row_of
 from near_monai.cli import refine
+from near_monai.data.class_selection import ALL
 from near_monai.datasets.heart_cases import organ_training_cases, structure_items
 from near_monai.datasets.label_shapes import OrganShapes
 from near_monai.errors import NearError, known_error
@@ -417,7 +418,7 @@ def test_one_function_of_all_through_monai_equals_the_command_line(tmp_path: Pat
     array[10, 9:12, 9:12] = array[23, 5:9, 5:9] = 0
     nib.save(nib.Nifti1Image(array, np.diag([1.2, 1.2, 1.2, 1])), tmp_path / "a.nii.gz")
     run_bundle("inference", "inference heart_inference", tmp_path / "a.nii.gz", tmp_path / "monai")
-    refine_files(tmp_path / "a.nii.gz", tmp_path / "cli", Options("all", "heart.safetensors", "cpu"), quiet=True)
+    refine_files(tmp_path / "a.nii.gz", tmp_path / "cli", Options(ALL, "heart.safetensors", "cpu"), quiet=True)
     one, other = (np.asarray(nib.nifti1.load(tmp_path / door / "a.nii.gz").dataobj) for door in ("monai", "cli"))
     assert set(np.unique(other)) == {0, 2, 3}
     assert np.mean(one != other) < 1e-3  # the command line keeps probabilities in half precision

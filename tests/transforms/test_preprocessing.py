@@ -12,7 +12,7 @@ from monai.transforms import Compose, LoadImaged
 from scipy import ndimage
 
 from near_monai.anatomy import CORONARY
-from near_monai.data.class_selection import choose_label
+from near_monai.data.class_selection import ALL, AUTO, FOREGROUND, OneClass, Wanted, choose_label, parse_class
 from near_monai.errors import NearError
 from near_monai.transforms.postprocessing import RepairMaskd, SaveRefinedd
 from near_monai.transforms.preprocessing import (
@@ -96,16 +96,32 @@ def test_band_transform_knows_both_units() -> None:
 
 @pytest.mark.parametrize(
     ("values", "label", "expected"),
-    [((0, 4), "auto", 4), ((0, 4, 9), "auto", 9), ((0, 4, 9), 4, 4), ((0, 4, 9), "fg", "fg")],
+    [((0, 4), AUTO, 4), ((0, 4, 9), AUTO, 9), ((0, 4, 9), 4, 4), ((0, 4, 9), FOREGROUND, FOREGROUND)],
 )
-def test_choice_of_the_label(values: tuple[int, ...], label: int | str, expected: int | str) -> None:
+def test_choice_of_the_label(values: tuple[int, ...], label: Wanted, expected: OneClass) -> None:
     assert choose_label(np.array(values, np.uint8), label) == expected
 
 
-@pytest.mark.parametrize(("values", "label"), [((0, 4, 5), "auto"), ((0, 4), 9), ((0,), "auto"), ((0,), "fg")])
-def test_absent_class_is_one_clear_line(values: tuple[int, ...], label: int | str) -> None:
+@pytest.mark.parametrize(("values", "label"), [((0, 4, 5), AUTO), ((0, 4), 9), ((0,), AUTO), ((0,), FOREGROUND)])
+def test_absent_class_is_one_clear_line(values: tuple[int, ...], label: Wanted) -> None:
     with pytest.raises(NearError, match=r"^[^\n]*(no voxel has label|is empty)[^\n]*$"):
         choose_label(np.array(values, np.uint8), label)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("auto", AUTO), ("fg", FOREGROUND), ("9", 9), (9, 9), (np.int64(65535), 65535)]
+)
+def test_every_door_takes_a_class_for_the_same(given: int | str, meant: Wanted) -> None:
+    assert parse_class(given) == meant and type(parse_class(given)) is type(meant)
+    assert PickLabeld("label", given).label == meant
+    assert SaveRefinedd("label", "out", given).label == meant
+
+
+@pytest.mark.parametrize("given", ["coronary", "all", "", "9.5", "-1", 0, 65536, True])
+def test_what_is_no_class_is_refused(given: int | str) -> None:
+    with pytest.raises(NearError, match=rf"^label '{given}'; expected a whole number from 1 to 65535, fg or auto$"):
+        parse_class(given)
+    assert SaveRefinedd("label", "out", "all").label is ALL
 
 
 def test_images_of_monai_s_own_reader_and_in_memory_are_label_maps(file: Path) -> None:
