@@ -41,8 +41,8 @@ from near_monai.inferers.decoding import decode
 from near_monai.inferers.encoding import encode
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
 from near_monai.refinement.one_structure import CONTEXT_MM
+from near_monai.refinement.options import Options
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.mask_repair import repair
 from near_monai.shipped_files import bundle_dir

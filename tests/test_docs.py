@@ -23,7 +23,7 @@ from near_monai.cli import app
 from near_monai.geometry.coordinates import Grid
 from near_monai.networks.weight_files import shipped
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.review.reviewed_run import finished_cases, read_run
 from near_monai.training.train_command import parse_overrides
 

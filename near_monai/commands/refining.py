@@ -44,7 +44,7 @@ def refine(
     from near_monai.data.class_selection import ALL, AUTO
     from near_monai.data.shards import given_shard, launched_shard
     from near_monai.refinement.many_files import refine_files, summary_of
-    from near_monai.refinement.one_file import Options
+    from near_monai.refinement.options import Options
     from near_monai.repair.judge import Bounds
 
     part = given_shard(shard) if shard else launched_shard()

@@ -74,10 +74,7 @@ def evaluate_folders(
         with outcomes.of(name):
             case, chosen[name] = compare(name, path, true, before.get(name), label)
             scores[name] = _scores(case)
-            if chosen[name].label is None:
-                tqdm.write(f"{name}: the truth is empty, and what cannot be said of it is NaN", file=sys.stderr)
-            elif not case.pred.any():
-                tqdm.write(f"{name}: the prediction holds nothing of class {chosen[name].label}", file=sys.stderr)
+            _tell_of_nothing(case, chosen[name])
     for name, message in _strangers(chosen).items():
         scores[name] = nothing
         outcomes.fail(name, message)
@@ -115,6 +112,14 @@ def evaluate(cases: Iterable[CaseMasks], out: str | Path) -> dict[str, Any]:
 def _scores(case: CaseMasks) -> CaseScores:
     masks = {PREDICTION: case.pred} | ({} if case.baseline is None else {BASELINE: case.baseline})
     return {source: score(mask, case.truth, case.spacing) for source, mask in masks.items()}
+
+
+def _tell_of_nothing(case: CaseMasks, chosen: Chosen) -> None:
+    """Say where there is nothing to compare, or nothing to compare it with."""
+    if chosen.label is None:
+        tqdm.write(f"{case.name}: the truth is empty, and what cannot be said of it is NaN", file=sys.stderr)
+    elif not case.pred.any():
+        tqdm.write(f"{case.name}: the prediction holds nothing of class {chosen.label}", file=sys.stderr)
 
 
 def _strangers(cases: Mapping[str, Chosen]) -> dict[str, str]:

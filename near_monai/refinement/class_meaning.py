@@ -14,7 +14,7 @@ from near_monai.networks.model_description import Description
 from near_monai.networks.network import NearNetwork
 
 
-def subject_of(
+def meaning_of(
     array: NDArray[np.integer],
     label: OneClass,
     anatomy: Anatomy | None = None,

@@ -24,7 +24,8 @@ from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import identity, load_network, pick_device, shipped
 from near_monai.refinement.class_meaning import named
-from near_monai.refinement.one_file import Options, refine_all_classes, refine_one_class
+from near_monai.refinement.one_file import refine_all_classes, refine_one_class
+from near_monai.refinement.options import Options
 from near_monai.runs.case_results import clear, folders, written
 from near_monai.runs.run_records import DONE, FAILED, Row
 from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished

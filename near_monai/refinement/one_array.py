@@ -15,20 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from near_monai.anatomy import Structure, table_of
-from near_monai.data.class_selection import AUTO, EMPTY, Wanted, choose_label, mask_of, parse_class
+from near_monai.data.class_selection import AUTO, EMPTY, mask_of, parse_class
 from near_monai.errors import NearError, NearWarning
 from near_monai.formats.given_images import label_map
 from near_monai.formats.label_maps import LabelMap
 from near_monai.formats.voxel_values import Labels
 from near_monai.geometry.components import Components
-from near_monai.geometry.units import check_units
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.geometry.world_places import in_world
-from near_monai.inferers.evidence import Evidence
 from near_monai.networks.network import NearNetwork
-from near_monai.networks.weight_files import load_network, shipped
-from near_monai.refinement.class_meaning import doubts_of, subject_of
-from near_monai.refinement.one_structure import RefinedPart, places_of, reasons, refine_parts
+from near_monai.networks.weight_files import load_network
+from near_monai.refinement.class_meaning import doubts_of
+from near_monai.refinement.one_structure import RefinedPart, places_of, reasons
+from near_monai.refinement.options import Options
+from near_monai.refinement.subject import subject_in
 from near_monai.repair.findings_to_check import set_aside
 from near_monai.repair.out_of_distribution import remarks
 
@@ -119,7 +119,7 @@ def refine(
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         clean: also reconnect torn-off pieces and drop small ones that could not be joined.
         structure: what the class is, by its name in the anatomy table; ``None`` for
-            :func:`near_monai.refinement.class_meaning.subject_of`'s rule, which is that of the command.
+            :func:`near_monai.refinement.class_meaning.meaning_of`'s rule, which is that of the command.
         table: anatomy table; ``None`` for the heart's.
         return_details: also say what was done.
 
@@ -149,47 +149,42 @@ def refine(
     """
     with _words_of_python():
         file = label_map(label, spacing)
-        found = _refined(file, parse_class(which), weights, device, clean, structure, table, return_details)
+        options = Options(
+            parse_class(which),
+            None if weights is None else str(weights),
+            device,
+            clean=clean,
+            table=str(table) if table else None,
+            structure=structure,
+        )
+        found = _refined(file, options, return_details)
     for text in found.warnings:
         warnings.warn(text, NearWarning, stacklevel=2)
     return found if return_details else found.label
 
 
-def _refined(
-    file: LabelMap,
-    which: Wanted,
-    weights: str | Path | None,
-    device: str,
-    clean: bool,
-    structure: str | None,
-    table: str | Path | None,
-    with_places: bool,
-) -> RefinedLabel:
-    out, native = file.array, file.grid
+def _refined(file: LabelMap, options: Options, with_places: bool) -> RefinedLabel:
+    out = file.array
     if not out.any():
         empty = np.expand_dims(out, file.ones)
         return RefinedLabel(empty, empty > 0, [], [], [*file.warnings, EMPTY])
-    anatomy = table_of(table)
-    chosen = choose_label(out, which, anatomy=anatomy, structure=structure)
-    given = _network(weights, device)[0].description if weights else None
-    row = subject_of(out, chosen, anatomy if table else None, structure, given)
-    network, space = _network(weights or shipped(row.weights), device)
-    near = Evidence.of(Components.of(mask_of(out, chosen)), row.size.shrunk(native).spacing)
-    check_units(near.box, native.spacing, row.scale, "label map")
-    parts = list(refine_parts(out, native, chosen, near, network, space, clean, row, anatomy))
+    anatomy = table_of(options.table)
+    subject = subject_in(file, options, lambda weights: _network(weights, options.device), anatomy, "label map")
+    parts = list(subject.refined_parts(file, options.clean, anatomy))
     beyond, bridge_mask = reasons(parts), np.zeros(out.shape, bool)
-    aside = near.aside([part.box for part in parts if part.box])
-    gone = clean and not beyond
+    aside = subject.evidence.aside([part.box for part in parts if part.box])
+    gone = options.clean and not beyond
     if gone:
         out[tuple(aside.voxels.T)] = 0
     for part in parts:
         if part.box:
             out[part.box.slices()] = part.fused
             bridge_mask[part.box.slices()] |= part.repaired.bridge_mask
-    pieces_mm3 = Components.of(mask_of(out, chosen)).sizes * native.voxel_volume
+    row, near = subject.structure, subject.evidence
+    pieces_mm3 = Components.of(mask_of(out, subject.label)).sizes * file.grid.voxel_volume
     seen = remarks([(part.refined.label, part.refined.grid) for part in parts], pieces_mm3, beyond, row, near)
     bridges, findings = _places(file, row, parts, aside if gone else None) if with_places else ([], [])
-    said = [*file.warnings, *doubts_of(network, row), *seen]
+    said = [*file.warnings, *doubts_of(subject.network, row), *seen]
     whole, joined = (np.expand_dims(array, file.ones) for array in (out, bridge_mask))
     return RefinedLabel(whole, joined, bridges, findings, said)
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from near_monai.anatomy import VESSEL, Anatomy, Structure
+from near_monai.anatomy import VESSEL, Anatomy
 from near_monai.data.case_lists import Case
 from near_monai.data.class_selection import (
-    AUTO,
     EMPTY,
     FOREGROUND,
     OneClass,
-    Selection,
-    choose_label,
     mask_of,
     refuse_strangers,
     row_of,
@@ -29,54 +26,23 @@ from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_F
 from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
 from near_monai.formats.slicer_segments import Segment
 from near_monai.formats.tensor_files import SUFFIX
-from near_monai.geometry.boxes import Box, box_of, occupied, voxels_where, widen
-from near_monai.geometry.components import Components
+from near_monai.geometry.boxes import Box, box_of, widen
 from near_monai.geometry.units import check_units
-from near_monai.geometry.working_space import WorkingSpace
 from near_monai.geometry.world_places import in_world
-from near_monai.inferers.evidence import Evidence
 from near_monai.inferers.saved_codes import SavedCode, described, save_code
-from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import shipped
-from near_monai.refinement.all_structures import Networks, refine_all
+from near_monai.refinement.all_structures import Networks, Whole, refine_all
 from near_monai.refinement.case_figures import figures_of
-from near_monai.refinement.class_meaning import as_trained, doubts_of, subject_of
-from near_monai.refinement.one_structure import CONTEXT_MM, RefinedPart, reasons, refine_mask, refine_parts
+from near_monai.refinement.class_meaning import as_trained, doubts_of
+from near_monai.refinement.one_structure import CONTEXT_MM, RefinedPart, reasons, refine_mask
+from near_monai.refinement.options import Options
+from near_monai.refinement.subject import Subject, subject_in
 from near_monai.repair.judge import Bounds
 
 #: What viewers call the bridges of one class.
 BRIDGE = Segment(1, "bridge", (255, 221, 51))
 #: mm kept around the label in a cube (``resolution``).
 CUBE_MARGIN_MM = 10.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to refine files.
-
-    Attributes:
-        label: class that is refined, or that is found out in every map; all of the table are fused in the end.
-        weights: weights file, ``None`` for the shipped ones; for all classes one function of all structures.
-        device: ``"auto"``, ``"cpu"`` or a CUDA device.
-        resolution: ``None`` for the original grid; N for a cube of N^3 voxels around the label.
-        save_codes: also write z of every case.
-        save_probability: also write F on the output grid.
-        clean: also reconnect torn-off pieces and drop small ones that could not be joined; see
-            :func:`near_monai.repair.mask_repair.repair`.
-        table: anatomy table, ``None`` for the heart's.
-        structure: what the class is, by its name in the table; ``None`` for the rule of
-            :func:`near_monai.refinement.class_meaning.subject_of`.
-    """
-
-    label: int | Selection = AUTO
-    weights: str | None = None
-    device: str = "auto"
-    resolution: int | None = None
-    save_codes: bool = False
-    save_probability: bool = False
-    clean: bool | Bounds = True
-    table: str | None = None
-    structure: str | None = None
 
 
 def refine_one_class(
@@ -87,8 +53,10 @@ def refine_one_class(
     if not file.array.any():
         return _empty_map(case, output, file, options) | _empty_class(options, anatomy)
     subject = subject_in(file, options, networks, anatomy, str(case.label))
-    make = _on_a_cube if options.resolution else _in_place
-    parts = list(make(file, subject, options, anatomy))
+    if options.resolution:
+        parts = [_on_a_cube(file, subject, options.resolution, options.clean, anatomy)]
+    else:
+        parts = list(subject.refined_parts(file, options.clean, anatomy))
     aside = subject.evidence.aside([part.box for part in parts if part.box])
     gone = options.clean and not reasons(parts)
     if gone:
@@ -103,66 +71,18 @@ def refine_one_class(
     return row
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is refined in a file: a class, what it is taken for, what counts of it, and the network that refines it."""
-
-    label: OneClass
-    structure: Structure
-    evidence: Evidence
-    network: NearNetwork
-    space: WorkingSpace
-
-    def saved(self, file: LabelMap, parts: Sequence[RefinedPart]) -> SavedCode:
-        """z of the case, as a file."""
-        reference = self.structure.size.shrunk(file.grid)
-        codes = tuple(replace(code, reference=reference) for part in parts for code in part.refined.codes)
-        return SavedCode(codes, file.affine, described(self.network), (self.structure,))
-
-
-def subject_in(file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, where: str) -> Subject:
-    """Which class of a file is meant, and by what it is refined.
-
-    Raises:
-        NearError: see :func:`near_monai.refinement.class_meaning.subject_of` and
-            :func:`near_monai.geometry.units.check_units`.
-    """
-    labelled = file.array[occupied(file.array).slices()]  # a scan is a hundred times larger than what is labelled in it
-    label = choose_label(labelled, options.label, where, anatomy, options.structure)
-    given = networks(options.weights)[0].description if options.weights else None
-    table = anatomy if options.table else None
-    structure = subject_of(labelled, label, table, options.structure, given, where)
-    found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
-    evidence = Evidence.of(found, structure.size.shrunk(file.grid).spacing)
-    check_units(evidence.box, file.grid.spacing, structure.scale, where)
-    return Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
-
-
-def _in_place(file: LabelMap, subject: Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
-    """The refined parts on the grid of the file."""
-    return refine_parts(
-        file.array,
-        file.grid,
-        subject.label,
-        subject.evidence,
-        subject.network,
-        subject.space,
-        options.clean,
-        subject.structure,
-        anatomy,
-    )
-
-
-def _on_a_cube(file: LabelMap, subject: Subject, options: Options, anatomy: Anatomy) -> Iterator[RefinedPart]:
-    """The refined label on a cube of ``options.resolution`` voxels per side around all that counts."""
+def _on_a_cube(
+    file: LabelMap, subject: Subject, resolution: int, clean: bool | Bounds, anatomy: Anatomy
+) -> RefinedPart:
+    """The refined label on a cube of ``resolution`` voxels per side around all that counts."""
     structure, grid = subject.structure, file.grid
     inner = subject.evidence.box
     box = widen(inner, grid.spacing, structure.size.mm(CONTEXT_MM), grid.shape)
-    cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(options.resolution or 0)
+    cube = widen(inner, grid.spacing, CUBE_MARGIN_MM, grid.shape).grid(grid).cube(resolution)
     array, near = np.ascontiguousarray(file.array[box.slices()]), box.grid(grid)
     mask = mask_of(array, subject.label)
-    result = refine_mask(mask, near, subject.network, subject.space, cube, options.clean, structure)
-    yield RefinedPart.of(result, array, near, subject.label, anatomy, None)
+    result = refine_mask(mask, near, subject.network, subject.space, cube, clean, structure)
+    return RefinedPart.of(result, array, near, subject.label, anatomy, None)
 
 
 def _write(
@@ -242,12 +162,18 @@ def refine_all_classes(
     if whole.bridges.any():
         write_label(output / BRIDGE_FOLDER / case.file, whole.bridges, file.unnamed(), segments=segments_of(anatomy))
     write_label(output / case.file, whole.array, file, segments=segments_of(anatomy))
+    return _figures_of_all(file, whole, doubts)
+
+
+def _figures_of_all(file: LabelMap, whole: Whole, doubts: list[str]) -> dict[str, Any]:
+    """The row of a case of which every class was refined."""
     rows = [
         row | {kind: in_world(found, file.grid, file.affine) for kind, found in places.items()}
         for row, places in zip(whole.rows, whole.places, strict=True)
     ]
     lost = [f"nothing is left of {row['name']}" for row in rows if not row["components_after"]]
     beyond = [f"{row['name']}: {reason}" for row, reason in zip(rows, whole.beyond, strict=True) if reason]
+    apart = [change.detail for change in whole.flagged if change.rule == "touches"]
     return {
         "structures": rows,
         "left_as_it_was": bool(beyond),
@@ -255,11 +181,7 @@ def refine_all_classes(
         "rules_broken_after": len(whole.flagged),
         "changes": in_world(whole.changes, file.grid, file.affine),
         "flagged": in_world(whole.flagged, file.grid, file.affine),
-        "warnings": file.warnings
-        + doubts
-        + lost
-        + beyond
-        + [change.detail for change in whole.flagged if change.rule == "touches"],
+        "warnings": file.warnings + doubts + lost + beyond + apart,
     }
 
 

@@ -131,15 +131,12 @@ def repair(
     shown = evidence.shown(mask)
     same = Grid.of(grid.shape, [rounded(s) for s in grid.spacing])  # no decision hangs on the last digit of a spacing
     decided = decide_by_noise(shown, probability, same, structure, evidence.found, noise)
-    noise, result = decided.noise, decided.mask
-    known = mask.any() and math.isfinite(noise.mm)
-    beyond = _beyond(evidence, shown, result, noise.mm, same, structure) if known else ""
+    beyond = _beyond(evidence, shown, decided, same, structure)
     if beyond:
-        return Repaired(mask.copy(), np.zeros_like(mask), [], noise.mm, decided.margin, beyond)
-    tree = None
+        return Repaired(mask.copy(), np.zeros_like(mask), [], decided.noise.mm, decided.margin, beyond)
+    result, tree = decided.mask, None
     if clean and structure.tubular:
-        share = 1 - decided.margin / structure.trust.margin if structure.trust.margin else 1.0
-        bounds = _in_noise(clean if isinstance(clean, Bounds) else Bounds(), share)
+        bounds = _in_noise(clean if isinstance(clean, Bounds) else Bounds(), decided.noisy)
         tree = reconnect_regions(result, probability, same, shown, evidence.regions, judge, bounds)
         result = _without(result, tree.dropped, shown) | (tree.tubes > 0)
     elif clean:
@@ -151,19 +148,27 @@ def repair(
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
     proposals = tuple(tree.proposals) if tree else ()
-    return Repaired(result, bridge_mask, bridges, noise.mm, decided.margin, proposals=proposals)
+    return Repaired(result, bridge_mask, bridges, decided.noise.mm, decided.margin, proposals=proposals)
 
 
-def _in_noise(bounds: Bounds, share: float) -> Bounds:
-    """``bounds`` for a label that is noisy to a ``share``, 0 to 1: the noisier, the more of what is small goes."""
-    return bounds._replace(drop=bounds.drop + max(NOISY_DROP - bounds.drop, 0) * min(2 * share, 1))
+def _in_noise(bounds: Bounds, noisy: float) -> Bounds:
+    """``bounds`` for a label that is ``noisy`` from 0 to 1: the noisier, the more of what is small goes."""
+    return bounds._replace(drop=bounds.drop + max(NOISY_DROP - bounds.drop, 0) * min(2 * noisy, 1))
 
 
 class Decided(NamedTuple):
-    """What :func:`decide_by_noise` gives: a mask ``(X, Y, Z)``, the noise of its label and the margin that follows."""
+    """What :func:`decide_by_noise` gives.
+
+    Attributes:
+        mask: ``(X, Y, Z)``.
+        noise: that of the label.
+        noisy: where it lies between a clean label (0) and one that F alone decides (1).
+        margin: how much surer than 0.5 F had to be to change a voxel; it follows from ``noisy``.
+    """
 
     mask: NDArray[np.bool_]
     noise: Noise
+    noisy: float
     margin: float
 
 
@@ -187,8 +192,9 @@ def decide_by_noise(
     """
     noise = noise_of(label, probability, grid, found) if noise is None else noise
     trust = structure.trust
-    margin = trust.margin * float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
-    return Decided(decide(label, probability, margin, structure.threshold), noise, margin)
+    believed = float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
+    margin = trust.margin * believed
+    return Decided(decide(label, probability, margin, structure.threshold), noise, 1 - believed, margin)
 
 
 def _without(mask: NDArray[np.bool_], pieces: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -208,12 +214,14 @@ def _small(mask: NDArray[np.bool_], label: NDArray[np.bool_], grid: Grid) -> NDA
 def _beyond(
     evidence: Evidence,
     label: NDArray[np.bool_],
-    decided: NDArray[np.bool_],
-    noise_mm: float,
+    decided: Decided,
     grid: Grid,
     structure: Structure,
 ) -> str:
-    """Why a label is beyond what F was trained on; empty if it is not."""
+    """Why a label is beyond what F was trained on; empty if it is not, or if nobody can say how noisy it is."""
+    noise_mm, mask = decided.noise.mm, decided.mask
+    if not len(evidence.found) or not math.isfinite(noise_mm):
+        return ""
     if not evidence.is_enough:
         return "little but specks: the label was left as it was"
     side, known_mm = max(grid.spacing), structure.trust.known_mm
@@ -223,7 +231,7 @@ def _beyond(
     if noise_mm > known_mm:
         return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm): the label was left as it was"
     volume = int(np.count_nonzero(label))
-    for change, there in (("added", decided & ~label), ("removed", label & ~decided)):
+    for change, there in (("added", mask & ~label), ("removed", label & ~mask)):
         share = int(np.count_nonzero(there)) / volume
         if share > MOST_CHANGED:
             return f"F would have {change} {share:.0%} of its volume, more than a repair can: it was left as it was"

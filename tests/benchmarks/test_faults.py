@@ -11,7 +11,7 @@ import pytest
 from near_monai.cli import main
 from near_monai.errors import NearError, in_one_line, out_of_memory
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 ROOT = Path(__file__).parents[2]
 KILLS = "from pathlib import Path; from benchmarks import faults; bench = faults.Bench(Path({folder!r}), 0); "

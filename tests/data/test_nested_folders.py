@@ -16,7 +16,7 @@ from near_monai.geometry.coordinates import Grid
 from near_monai.metrics.score_tables import evaluate_folders
 from near_monai.refinement.folder_fusion import fuse_folders
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.review.html_report import write_report
 from near_monai.review.reviewed_run import apply_review, finished_cases, read_run
 

@@ -33,7 +33,7 @@ from near_monai.networks.model_description import Description
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network, read_weights, shipped, write_weights
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.shipped_files import bundle_dir
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:parsing config_file:UserWarning")

@@ -17,7 +17,7 @@ from near_monai import NearError, NearWarning, refine
 from near_monai.formats.arrays_in_memory import label_array
 from near_monai.formats.given_images import label_map
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 #: 3 x 4 x 5, no two axes alike, and nothing symmetric.
 MAP = (np.arange(60).reshape(3, 4, 5) % 7 % 2).astype(np.uint8)

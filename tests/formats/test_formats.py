@@ -16,7 +16,7 @@ from near_monai.formats.compressed_stream import Unpacked
 from near_monai.formats.label_maps import LabelMap, read_label, read_volume, write_label
 from near_monai.geometry.coordinates import Grid
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 BODY = bytes(range(24))
 ARRAY = np.arange(24, dtype=np.uint8).reshape((2, 3, 4), order="F")

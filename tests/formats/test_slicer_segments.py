@@ -16,7 +16,8 @@ from near_monai.formats.slicer_segments import EMPTY, Segment, described
 from near_monai.geometry.coordinates import Grid
 from near_monai.refinement.folder_fusion import fuse_folders
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import BRIDGE, Options
+from near_monai.refinement.one_file import BRIDGE
+from near_monai.refinement.options import Options
 
 HEADER = """NRRD0004
 # Complete NRRD file format specification at:

@@ -16,7 +16,7 @@ from near_monai.errors import NearError
 from near_monai.formats.header_faults import disagreement
 from near_monai.formats.label_maps import read_label, write_label
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 META = "NDims = 3\nDimSize = 2 3 4\nElementType = MET_UCHAR\nElementSpacing = 0.5 0.6 0.7\nElementDataFile = {}\n"
 NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n{}\n"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from near_monai.geometry.coordinates import Grid
 from near_monai.metrics.score_tables import evaluate_folders
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 TILT = np.deg2rad(25)
 

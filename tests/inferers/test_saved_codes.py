@@ -21,7 +21,7 @@ from near_monai.inferers.encoding import encode
 from near_monai.inferers.saved_codes import SavedCode, load_code, redraw, save_code
 from near_monai.networks.weight_files import load_network, read_weights, shipped, write_weights
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.refinement.redrawing import redraw_files
 
 AORTA, VEINS = by_name("aorta").index, by_name("pulmonary_veins").index

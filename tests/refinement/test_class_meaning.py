@@ -18,9 +18,9 @@ from near_monai.data.class_selection import ALL, AUTO, FOREGROUND, Selection, Wa
 from near_monai.geometry.boxes import Box
 from near_monai.geometry.units import check_units
 from near_monai.networks.weight_files import read_weights, shipped, write_weights
-from near_monai.refinement.class_meaning import as_trained, subject_of
+from near_monai.refinement.class_meaning import as_trained, meaning_of
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.transforms.preprocessing import PickLabeld, PickStructuresd
 
 HEART_TABLE = Path(anatomy.__file__).with_name("anatomy.yaml")
@@ -97,7 +97,7 @@ def test_the_table_that_is_given_counts(two: NDArray[np.uint8], tmp_path: Path) 
     ],
 )
 def test_rule(two: NDArray[np.uint8], options: dict[str, Any], name: str) -> None:
-    assert subject_of(two, **options).name == name
+    assert meaning_of(two, **options).name == name
 
 
 def test_the_structure_that_is_given_is_looked_for(two: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_command_asks_the_same(torso: NDArray[np.uint8], label: int | Selection,
 
 
 def test_answers_to_the_question(torso: NDArray[np.uint8]) -> None:
-    assert subject_of(torso, 52, structure="aorta").name == "aorta"
-    assert subject_of(torso, 9, HEART).name == "coronary"
+    assert meaning_of(torso, 52, structure="aorta").name == "aorta"
+    assert meaning_of(torso, 9, HEART).name == "coronary"
     with pytest.raises(NearError, match="label 52 is not in the anatomy table; say what it is with --structure"):
-        subject_of(torso, 52, HEART)
+        meaning_of(torso, 52, HEART)
 
 
 @pytest.mark.parametrize(("factor", "fits"), [(1e-3, False), (1, True), (10, False), (1000, False)])

@@ -18,7 +18,7 @@ from near_monai.geometry.coordinates import Grid
 from near_monai.networks.weight_files import read_weights, shipped, write_weights
 from near_monai.refinement import many_files
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.runs.run_records import RECORD_FOLDER, RUN_FILE, Records
 
 

@@ -21,7 +21,7 @@ from near_monai.formats.label_maps import SUFFIXES, LabelMap, read_label, write_
 from near_monai.formats.voxel_values import Labels
 from near_monai.geometry.boxes import box_of
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 Array = Labels
 Spacing = tuple[float, float, float]

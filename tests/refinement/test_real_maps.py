@@ -10,7 +10,7 @@ from near_monai.data.class_selection import FOREGROUND
 from near_monai.formats.label_maps import read_label
 from near_monai.metrics.mask_metrics import score
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 
 
 def test_refined_case_is_closer_to_the_truth(data: Path, tmp_path: Path) -> None:

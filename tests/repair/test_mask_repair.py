@@ -1,6 +1,7 @@
 """Repair: strength follows the noise, torn pieces are joined, small strangers go, and all of it is reported."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from near_monai.repair.bridges import find_bridges
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.joints import REACH_MM
 from near_monai.repair.judge import Bounds
-from near_monai.repair.mask_repair import CLEAN_WALL_MM2, Noise, decide, noise_of, repair, wall_area
+from near_monai.repair.mask_repair import CLEAN_WALL_MM2, Noise, decide, decide_by_noise, noise_of, repair, wall_area
 from near_monai.repair.out_of_distribution import is_cut, warnings_for
 from near_monai.repair.reconnection import reconnect
 
@@ -172,6 +173,13 @@ def test_strength_follows_the_noise() -> None:
     assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask) and not outcomes[2].beyond
     np.testing.assert_array_equal(outcomes[3].mask, mask)
     assert "more than F was trained on" in outcomes[3].beyond
+    half = Noise((clean_mm + noisy_mm) / 2)
+    decided = [decide_by_noise(mask, soft, GRID, noise=noise) for noise in (Noise(clean_mm), half, Noise(noisy_mm))]
+    assert [d.noisy for d in decided] == [0.0, pytest.approx(0.5), 1.0]
+    assert decided[1].margin == pytest.approx(margin / 2)
+    always = replace(VESSEL, trust=VESSEL.trust._replace(margin=0.0))  # F alone decides, and the noise is as it is
+    sure = decide_by_noise(mask, soft, GRID, always, noise=half)
+    assert sure.noisy == pytest.approx(0.5) and sure.margin == 0
 
 
 def test_label_that_f_would_turn_into_something_else_stays() -> None:

@@ -23,7 +23,7 @@ from near_monai.formats.label_maps import read_label
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.repair.judge import Bounds
 from near_monai.review.html_report import _unchanged, write_report
 from near_monai.review.projections import COLOURS, Drawn, three_views

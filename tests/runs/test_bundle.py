@@ -399,7 +399,7 @@ def test_another_organ_has_a_table_of_its_own(tmp_path: Path) -> None:
 
 def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path: Path) -> None:
     from near_monai.refinement.many_files import refine_files
-    from near_monai.refinement.one_file import Options
+    from near_monai.refinement.options import Options
 
     run_bundle("inference", "inference", labels, tmp_path / "monai")
     refine_files(labels, tmp_path / "cli", Options(device="cpu"), quiet=True)
@@ -411,7 +411,7 @@ def test_inference_through_monai_equals_the_command_line(labels: Path, tmp_path:
 
 def test_one_function_of_all_through_monai_equals_the_command_line(tmp_path: Path) -> None:
     from near_monai.refinement.many_files import refine_files
-    from near_monai.refinement.one_file import Options
+    from near_monai.refinement.options import Options
 
     array = np.zeros((34, 30, 30), np.uint8)
     array[5:17, 8:22, 8:22], array[17:29, 8:22, 8:22] = 2, 3

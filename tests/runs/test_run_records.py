@@ -17,7 +17,7 @@ from near_monai.errors import NearError
 from near_monai.networks.weight_files import read_weights, write_weights
 from near_monai.refinement import many_files
 from near_monai.refinement.many_files import refine_files, summary_of
-from near_monai.refinement.one_file import Options
+from near_monai.refinement.options import Options
 from near_monai.runs import run_records
 from near_monai.runs.case_results import REPLACED_FOLDER
 from near_monai.runs.run_records import RECORD_FOLDER, RUN_FILE, Records
