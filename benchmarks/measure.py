@@ -67,8 +67,8 @@ def network_of(weights: str | None) -> tuple[NearNetwork, WorkingSpace]:
 def refined(mask: Mask, grid: Grid, weights: str | None) -> tuple[Mask, NDArray[np.float32]]:
     """Refined mask and the network's probability on ``grid``.
 
-    The margin that spares clean labels was calibrated for F. Another network is trusted wherever it is above 0.5, which
-    is better for it on noisy labels; its pieces are joined and dropped as F's are.
+    The caution that spares clean labels was chosen for F. Another network is trusted wherever it is above 0.5, which is
+    better for it on noisy labels; its pieces are joined and dropped as F's are.
     """
     network, space = network_of(weights)
     field: nn.Module = network.field

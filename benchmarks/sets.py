@@ -101,7 +101,7 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FromFolders:
     """A noisy and a true label map, and results of the same case from other folders."""
 
     name: str
@@ -175,7 +175,7 @@ def folder_set(noisy: str, truth: str, label: Wanted, others: Mapping[str, str])
     """Noisy and true label maps of the same names, called after the noisy folder."""
     paths = {row: {name: path for name, path, _ in match_cases(folder, truth)} for row, folder in others.items()}
     cases = [
-        Pair(name, path, target, label, {row: found[name] for row, found in paths.items()})
+        FromFolders(name, path, target, label, {row: found[name] for row, found in paths.items()})
         for name, path, target in match_cases(noisy, truth)
     ]
     return CaseSet(Path(noisy).resolve().name, cases, float("nan"), "all")

@@ -30,13 +30,13 @@ class Trust(NamedTuple):
     Attributes:
         clean_mm: a label with no more noise than this is clean ...
         noisy_mm: ... and from this on F alone decides. Both in the scale of the structure.
-        margin: to change a voxel of a clean label F must be this much surer than 0.5 (0.5: it never is).
+        caution: to change a voxel of a clean label F must be this much surer than 0.5 (0.5: it never is).
         known_mm: a noisier label is beyond what F was trained on, and stays as it is.
     """
 
     clean_mm: float
     noisy_mm: float
-    margin: float
+    caution: float
     known_mm: float = float("inf")
 
 
@@ -233,9 +233,9 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
 
 def _trust(key: str, value: Any) -> Trust:
     trust = Trust(*(_number(key, v) for v in value))
-    if not 0 <= trust.clean_mm < trust.noisy_mm <= trust.known_mm or not 0 <= trust.margin <= 0.5:
+    if not 0 <= trust.clean_mm < trust.noisy_mm <= trust.known_mm or not 0 <= trust.caution <= 0.5:
         raise ValueError(
-            f"{key}: {value!r}; expected noise of clean and of noisy labels, rising, and a margin up to 0.5; if "
+            f"{key}: {value!r}; expected noise of clean and of noisy labels, rising, and a caution up to 0.5; if "
             "wanted also the most noise that is known"
         )
     return trust

@@ -135,11 +135,11 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     mask = read_label(out / "90.img.nii.gz")
     probability = read_volume(out / "probability" / "90.img.nii.gz")
     label = read_label(folder / "90.img.nii.gz").array == CORONARY
-    margin = json.loads((out / "run.json").read_text())["cases"][0]["margin"]
+    caution = json.loads((out / "run.json").read_text())["cases"][0]["caution"]
     shown = Evidence.of(Components.of(label), mask.grid.spacing).shown(
         label
     )  # specks are kept, and F is not asked about them
-    np.testing.assert_array_equal(decide(shown, probability.array, margin) | (label & ~shown), mask.array > 0)
+    np.testing.assert_array_equal(decide(shown, probability.array, caution) | (label & ~shown), mask.array > 0)
     redrawn, affine = near_monai.redraw(out / "codes" / "90.img.safetensors")
     near = probability.array > 0  # within 3 mm of the label, which a code does not know
     np.testing.assert_array_equal(redrawn[near], probability.array[near])

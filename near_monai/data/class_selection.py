@@ -113,7 +113,7 @@ def recorded_class(label: int | str) -> OneClass:
     return FOREGROUND if label == FOREGROUND else int(label)
 
 
-def row_of(label: OneClass, anatomy: Anatomy) -> Structure | None:
+def structure_in(label: OneClass, anatomy: Anatomy) -> Structure | None:
     """The row of a table that has the number of a class."""
     return None if label is FOREGROUND else anatomy.by_index(label)
 
@@ -141,7 +141,7 @@ def check_structure(array: NDArray[np.integer], label: OneClass, structure: str,
     if alone(array, label):
         return
     refuse_strangers(array, HEART, where)
-    row = row_of(label, HEART)
+    row = structure_in(label, HEART)
     if row is not None and row.name != structure:
         raise NearError(
             f"{where}: label {label} is {row.name}, and these weights are for {structure} alone; near-monai refine has "

@@ -32,7 +32,7 @@ from near_monai.version import __version__
 logger = logging.getLogger("near_monai")
 
 #: Noisy and true label map and their grid.
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
+NoisyAndTrue = tuple[NDArray[np.uint8], NDArray[np.uint8], Grid]
 
 
 def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path | None = None) -> list[TrainingCase]:
@@ -116,7 +116,9 @@ def phantom_pair(
     return corrupt(distance, grid.spacing), distance < 0, grid
 
 
-def phantom_maps(seed: int, number: int, level: float | str, spacing: tuple[float, float, float] | None = None) -> Pair:
+def phantom_maps(
+    seed: int, number: int, level: float | str, spacing: tuple[float, float, float] | None = None
+) -> NoisyAndTrue:
     """:func:`phantom_pair` as label maps."""
     noisy, truth, grid = phantom_pair(seed, number, level, spacing)
     return noisy * np.uint8(CORONARY), truth * np.uint8(CORONARY), grid
@@ -177,7 +179,7 @@ def write_set(
     title: str,
     labels: dict[str, int],
     names: Sequence[str],
-    pair: Callable[[int], Pair],
+    pair: Callable[[int], NoisyAndTrue],
     level: float | str,
     quiet: bool = False,
 ) -> None:

@@ -27,7 +27,7 @@ from near_monai.geometry.distance import signed_distance
 #: Standard deviation, in voxels, of the Gaussian that takes the staircase out of the distance.
 SMOOTH = 0.7
 #: Voxels of background around the mask: the surface closes where the label meets the border of the volume.
-RIM = 3
+MARGIN = 3
 #: Steps by which the level is moved until the surface encloses the volume of the voxels.
 CORRECTIONS = 2
 #: 3D Slicer reads the frame from this comment, and takes LPS without it.
@@ -67,10 +67,10 @@ def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
     if not mask.any():
         raise NearError("the mask is empty; expected at least one voxel")
     box = box_of(mask)
-    inside = np.pad(mask[box.slices()], RIM)
+    inside = np.pad(mask[box.slices()], MARGIN)
     affine = np.asarray(affine, np.float64)
     spacing = spacing_of(affine)
-    smooth = gaussian_filter(signed_distance(inside, spacing, RIM * max(spacing)), SMOOTH)
+    smooth = gaussian_filter(signed_distance(inside, spacing, MARGIN * max(spacing)), SMOOTH)
     count = np.count_nonzero(inside)
     order = np.partition(smooth, (count - 1, count), axis=None)
     level = float(order[count - 1 : count + 1].mean())  # as many voxels; then the flat faces between them count, too
@@ -79,7 +79,7 @@ def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
         missing = count * float(np.prod(spacing)) - _volume(mesh[0], mesh[1])
         level += float(np.clip(missing / mesh_surface_area(mesh[0], mesh[1]), -min(spacing) / 2, min(spacing) / 2))
     vertices, faces, _, _ = marching_cubes(smooth, level)
-    world = (vertices + np.asarray(box.start) - RIM) @ affine[:3, :3].T + affine[:3, 3]
+    world = (vertices + np.asarray(box.start) - MARGIN) @ affine[:3, :3].T + affine[:3, 3]
     if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns every triangle round
         faces = faces[:, ::-1]
     return Surface(world, np.ascontiguousarray(faces, np.int32))

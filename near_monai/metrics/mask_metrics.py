@@ -1,8 +1,8 @@
 """How well a mask agrees with the truth: raw quantities once per pair, metrics as short functions of them.
 
-:class:`Shape` holds what follows from one mask (components, skeleton, Betti numbers), :class:`Pair` what follows from
-two (surface distances). Both work on the joint bounding box, compute each quantity when it is first asked for and keep
-it. :data:`METRICS` names the metrics; :func:`score` evaluates all of them.
+:class:`MeasuredMask` holds what follows from one mask (components, skeleton, Betti numbers), :class:`Pair` what follows
+from two (surface distances). Both work on the joint bounding box, compute each quantity when it is first asked for and
+keep it. :data:`METRICS` names the metrics; :func:`score` evaluates all of them.
 
 Degenerate input: where both masks are empty there is nothing to compare, and everything but the counts (``betti0``,
 ``betti0_error``, ``loops_added``: 0) is NaN. Where one is empty the overlaps (Dice, clDice, surface Dice) are 0 and the
@@ -49,7 +49,7 @@ class Betti(NamedTuple):
     cavities: int
 
 
-class Shape:
+class MeasuredMask:
     """One mask ``(X, Y, Z)`` whose border voxels are background, and what follows from it."""
 
     def __init__(self, mask: BoolArray) -> None:
@@ -101,7 +101,7 @@ class Pair:
             raise NearError(f"spacing must be three numbers > 0 (mm), got {spacing!r}")
         either = p | t
         box = box_of(either).slices() if either.any() else (slice(0, 1),) * 3
-        self.pred, self.truth = (Shape(np.pad(mask[box], MARGIN)) for mask in (p, t))
+        self.pred, self.truth = (MeasuredMask(np.pad(mask[box], MARGIN)) for mask in (p, t))
 
     @cached_property
     def distances(self) -> tuple[FloatArray, FloatArray]:
@@ -133,7 +133,7 @@ def dice(pair: Pair) -> float:
     return _ratio(2 * common, pair.pred.volume + pair.truth.volume)
 
 
-def coverage(shape: Shape, mask: BoolArray) -> float:
+def coverage(shape: MeasuredMask, mask: BoolArray) -> float:
     """Share of the skeleton of ``shape`` that lies inside ``mask``, 0..1; NaN without a skeleton."""
     return _ratio(np.count_nonzero(shape.skeleton & mask), np.count_nonzero(shape.skeleton))
 

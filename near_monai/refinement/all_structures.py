@@ -46,7 +46,7 @@ class Whole:
         changes: what was decided between structures and corrected.
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
-        rows: per structure: volume and components before and after, noise and margin.
+        rows: per structure: volume and components before and after, noise and caution.
         places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
             frame of the grid.
         bridges: uint8, the class whose bridge a voxel is.
@@ -183,5 +183,5 @@ def _row(
         "volume_before_mm3": round(np.count_nonzero(old) * grid.voxel_volume, 3),
         "volume_after_mm3": round(np.count_nonzero(new) * grid.voxel_volume, 3),
         "noise_mm": round(repaired.noise_mm, 4),
-        "margin": round(repaired.margin, 6),
+        "caution": round(repaired.caution, 6),
     }

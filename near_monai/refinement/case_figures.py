@@ -54,7 +54,7 @@ def figures_of(
         "components_after": len(pieces_mm3),
         **{name: round(value, 3) for name, value in figures.items()},
         "noise_mm": round(_mean([part.repaired.noise_mm for part in parts], parts), 4),
-        "margin": round(_mean([part.repaired.margin for part in parts], parts), 6),
+        "caution": round(_mean([part.repaired.caution for part in parts], parts), 6),
         "bridges": in_world([b for part in parts for b in part.repaired.bridges], file.grid, file.affine),
         "findings": in_world(places, file.grid, file.affine),
         "structure": structure.name,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, VESSEL, Anatomy, Structure
-from near_monai.data.class_selection import FOREGROUND, OneClass, alone, refuse_strangers, row_of
+from near_monai.data.class_selection import FOREGROUND, OneClass, alone, refuse_strangers, structure_in
 from near_monai.errors import NearError
 from near_monai.networks.model_description import Description
 from near_monai.networks.network import NearNetwork
@@ -54,7 +54,7 @@ def _row(
     table = anatomy or HEART
     if structure is not None:
         return named(structure, anatomy, weights)
-    row = row_of(label, table)
+    row = structure_in(label, table)
     several = not alone(array, label)
     if several and anatomy is None:
         refuse_strangers(array, HEART, where)

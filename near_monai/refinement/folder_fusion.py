@@ -30,7 +30,7 @@ from near_monai.geometry.world_places import in_world
 #: Without a saved probability a structure is sure of its mask, and outside less and less over this many mm.
 UNSURE_MM = 1.0
 #: mm around a mask in which it has a say about slits.
-REACH_MM = 4.0
+SLIT_MARGIN_MM = 4.0
 
 
 def fuse_folders(folders: Sequence[Path], output: Path, table: Path | None, quiet: bool = False) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _refined_classes(folder: Path) -> dict[str, int]:
 
 def _claim(file: LabelMap, index: int, saved: Path | None) -> Claim:
     """What a file claims for one class, as sure as its ``saved`` probability says if it is there, or how near it is."""
-    box = crop_box(file.array == index, file.grid.spacing, REACH_MM)
+    box = crop_box(file.array == index, file.grid.spacing, SLIT_MARGIN_MM)
     mask = file.array[box.slices()] == index
     if saved and saved.is_file():
         volume = read_volume(saved)
@@ -159,6 +159,6 @@ def _claim(file: LabelMap, index: int, saved: Path | None) -> Claim:
 
 def _nearness(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.floating]:
     """Falls off outside the mask; inside all are as sure, or a thick structure would win over every thin one."""
-    outside = signed_distance(mask, spacing, REACH_MM)
+    outside = signed_distance(mask, spacing, SLIT_MARGIN_MM)
     probability: NDArray[np.floating] = np.where(mask, 1.0, 0.5 * np.exp(-np.maximum(outside, 0) / UNSURE_MM))
     return probability

@@ -19,7 +19,7 @@ from near_monai.data.class_selection import (
     OneClass,
     mask_of,
     refuse_strangers,
-    row_of,
+    structure_in,
 )
 from near_monai.data.colour_tables import segments_of
 from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
@@ -132,12 +132,12 @@ def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> di
 def _empty_class(options: Options, anatomy: Anatomy) -> dict[str, Any]:
     """The figures of a class in a map that is empty."""
     label: OneClass = options.label if isinstance(options.label, int) else FOREGROUND
-    structure = row_of(label, anatomy)
+    structure = structure_in(label, anatomy)
     if options.structure is not None:
         structure = anatomy.by_name(options.structure)
     structure = structure or VESSEL
     counts = dict.fromkeys(("components_before", "components_after"), 0)
-    names = ("volume_before_mm3", "volume_after_mm3", "added_mm3", "removed_mm3", "noise_mm", "margin")
+    names = ("volume_before_mm3", "volume_after_mm3", "added_mm3", "removed_mm3", "noise_mm", "caution")
     places: dict[str, Any] = {"bridges": [], "findings": []}
     said = {"label": label, "structure": structure.name, "scale": structure.scale}
     return said | counts | dict.fromkeys(names, 0.0) | places

@@ -41,7 +41,7 @@ MOST_DROPPED = 0.15
 #: noisy trees it parts nine of ten islands from nineteen of twenty bits of vessel. Half of the way to noisy is enough.
 NOISY_DROP = 0.65
 #: Longest side of a voxel in mm: F was trained on up to 0.8, does well to 2, and harms careful labels from 2.5 on.
-COARSEST_MM = 2.5
+COARSEST_SEEN_MM = 2.5
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Repaired:
         bridge_mask: same shape, the voxels of the bridges: taking them out takes the bridges back.
         bridges: one record per bridge.
         noise_mm: estimated noise of the label.
-        margin: how much surer than 0.5 F had to be to change a voxel, 0 to 0.5.
+        caution: how much surer than 0.5 F had to be to change a voxel, 0 to 0.5.
         beyond: why the label was left as it was; empty if it was repaired.
         proposals: joints that are probable, and were not made.
     """
@@ -80,7 +80,7 @@ class Repaired:
     bridge_mask: NDArray[np.bool_]
     bridges: list[Bridge]
     noise_mm: float
-    margin: float
+    caution: float
     beyond: str = ""
     proposals: tuple[Proposal, ...] = ()
 
@@ -133,7 +133,7 @@ def repair(
     decided = decide_by_noise(shown, probability, same, structure, evidence.found, noise)
     beyond = _beyond(evidence, shown, decided, same, structure)
     if beyond:
-        return Repaired(mask.copy(), np.zeros_like(mask), [], decided.noise.mm, decided.margin, beyond)
+        return Repaired(mask.copy(), np.zeros_like(mask), [], decided.noise.mm, decided.caution, beyond)
     result, tree = decided.mask, None
     if clean and structure.tubular:
         bounds = _in_noise(clean if isinstance(clean, Bounds) else Bounds(), decided.noisy)
@@ -148,7 +148,7 @@ def repair(
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
     proposals = tuple(tree.proposals) if tree else ()
-    return Repaired(result, bridge_mask, bridges, decided.noise.mm, decided.margin, proposals=proposals)
+    return Repaired(result, bridge_mask, bridges, decided.noise.mm, decided.caution, proposals=proposals)
 
 
 def _in_noise(bounds: Bounds, noisy: float) -> Bounds:
@@ -163,13 +163,13 @@ class Decided(NamedTuple):
         mask: ``(X, Y, Z)``.
         noise: that of the label.
         noisy: where it lies between a clean label (0) and one that F alone decides (1).
-        margin: how much surer than 0.5 F had to be to change a voxel; it follows from ``noisy``.
+        caution: how much surer than 0.5 F had to be to change a voxel; it follows from ``noisy``.
     """
 
     mask: NDArray[np.bool_]
     noise: Noise
     noisy: float
-    margin: float
+    caution: float
 
 
 def decide_by_noise(
@@ -180,7 +180,7 @@ def decide_by_noise(
     found: Components | None = None,
     noise: Noise | None = None,
 ) -> Decided:
-    """:func:`decide` with the margin that follows from the noise of a label: 0 for a noisy one.
+    """:func:`decide` with the caution that follows from the noise of a label: none for a noisy one.
 
     Args:
         label: ``(X, Y, Z)`` what counts of it.
@@ -193,8 +193,8 @@ def decide_by_noise(
     noise = noise_of(label, probability, grid, found) if noise is None else noise
     trust = structure.trust
     believed = float(np.clip((trust.noisy_mm - noise.sure_mm) / (trust.noisy_mm - trust.clean_mm), 0, 1))
-    margin = trust.margin * believed
-    return Decided(decide(label, probability, margin, structure.threshold), noise, 1 - believed, margin)
+    caution = trust.caution * believed
+    return Decided(decide(label, probability, caution, structure.threshold), noise, 1 - believed, caution)
 
 
 def _without(mask: NDArray[np.bool_], pieces: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -225,8 +225,8 @@ def _beyond(
     if not evidence.is_enough:
         return "little but specks: the label was left as it was"
     side, known_mm = max(grid.spacing), structure.trust.known_mm
-    if side > COARSEST_MM:
-        side_mm, coarsest_mm = side * structure.scale, COARSEST_MM * structure.scale
+    if side > COARSEST_SEEN_MM:
+        side_mm, coarsest_mm = side * structure.scale, COARSEST_SEEN_MM * structure.scale
         return f"voxels of {side_mm:g} mm, more than F can see ({coarsest_mm:g} mm): the label was left as it was"
     if noise_mm > known_mm:
         return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm): the label was left as it was"
@@ -272,11 +272,11 @@ def wall_area(mask: NDArray[np.bool_], grid: Grid) -> float:
 
 
 def decide(
-    mask: NDArray[np.bool_], probability: NDArray[np.float32], margin: float, threshold: float = 0.5
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], caution: float, threshold: float = 0.5
 ) -> NDArray[np.bool_]:
-    """``mask``, changed where F contradicts it by more than ``margin``: with 0.5 nowhere, whatever the ``threshold``.
+    """``mask``, changed where F contradicts it by more than ``caution``: with 0.5 nowhere, whatever the ``threshold``.
 
-    The margin holds everywhere: with one for the wall alone, what F adds beyond the wall came out hollow.
+    It is the same everywhere: with caution at the wall alone, what F adds beyond the wall came out hollow.
     """
-    lower, upper = threshold * (1 - 2 * margin), threshold + 2 * margin * (1 - threshold)
+    lower, upper = threshold * (1 - 2 * caution), threshold + 2 * caution * (1 - threshold)
     return np.asarray(np.where(mask, probability >= lower, probability > upper))

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
-from near_monai.data.class_selection import OneClass, mask_of, row_of
+from near_monai.data.class_selection import OneClass, mask_of, structure_in
 from near_monai.data.run_layout import BRIDGE_FOLDER, REPORT_FILE
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_text
@@ -124,7 +124,7 @@ def _drawn(
     label: OneClass, before: NDArray[np.uint8], after: NDArray[np.uint8], anatomy: Anatomy, several: bool
 ) -> Drawn:
     """A class for the pictures: in grey if it is the only one, else pale in its colour of the table."""
-    structure = row_of(label, anatomy)
+    structure = structure_in(label, anatomy)
     name = structure.name if structure else f"class {label}"
     colour = pale(structure.colour) if several and structure else None
     return Drawn(name, mask_of(before, label), mask_of(after, label), colour)

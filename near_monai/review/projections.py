@@ -24,7 +24,7 @@ SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 #: How bright a coloured class is near to the viewer and far.
 DARK, BRIGHT = 0.7, 1.1
 #: Pixels of the longer side of a picture, and voxels around what is shown.
-PIXELS, RIM = 360, 4
+PIXELS, MARGIN = 360, 4
 #: Name and, in RAS voxel order, the axis one looks along, from its low end (+1) or its high end (-1); then the axes
 #: that run right and down in the picture, and their signs. As radiologists have it, the patient's right is on the left.
 VIEWS = (("front", (1, -1), (0, -1), (2, -1)), ("left", (0, 1), (1, -1), (2, -1)), ("feet", (2, 1), (0, -1), (1, -1)))
@@ -84,7 +84,7 @@ def three_views(
     drawn = np.zeros(grid.shape, bool)
     for part in classes:
         drawn |= part.before | part.after
-    box = occupied(drawn).grow(RIM, grid.shape)
+    box = occupied(drawn).grow(MARGIN, grid.shape)
     placed = [edit for edit in edits if edit.kind in COLOURS]
     turn = nib.io_orientation(affine)
     order = np.argsort(turn[:, 0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from near_monai.anatomy import Anatomy
-from near_monai.data.class_selection import OneClass, mask_of, row_of
+from near_monai.data.class_selection import OneClass, mask_of, structure_in
 from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
@@ -81,7 +81,7 @@ def scene_of(
                 changed[tuple(edit.voxels.T)] = True
         drawn.append(_part(kind, changed, grid, affine, CELL_MM, WRAP_MM))
     for label in labels:
-        structure = row_of(label, anatomy)
+        structure = structure_in(label, anatomy)
         cell, name, colour = CELL_MM, "", None
         if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
             cell, name = structure.size.mm(CELL_MM), f" {structure.name}"

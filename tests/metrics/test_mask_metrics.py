@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import read_label
-from near_monai.metrics.mask_metrics import IDEAL, METRICS, Betti, Pair, Shape, score
+from near_monai.metrics.mask_metrics import IDEAL, METRICS, Betti, MeasuredMask, Pair, score
 
 SPACING = (0.4, 0.7, 1.3)
 DATA = Path(os.environ.get("NEAR_MONAI_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -107,7 +107,7 @@ APART = box((9, 11, 14), (2, 4), (2, 4), (2, 4)) | box((9, 11, 14), (5, 6), (4, 
     ],
 )
 def test_betti_numbers_of_known_shapes(mask: Mask, expected: tuple[int, int, int]) -> None:
-    assert Shape(mask).betti == Betti(*expected)
+    assert MeasuredMask(mask).betti == Betti(*expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -115,12 +115,12 @@ def test_betti_numbers_match_gudhi(seed: int) -> None:
     mask = np.pad(np.random.default_rng(seed).random((6, 7, 9)) < 0.35 + 0.15 * seed, 1)
     cubes = gudhi.CubicalComplex(top_dimensional_cells=np.where(mask, 0.0, 1.0))  # closed cubes: 26-connected
     cubes.compute_persistence()
-    assert Shape(mask).betti == Betti(*cubes.persistent_betti_numbers(0.0, 0.5)[:3])
+    assert MeasuredMask(mask).betti == Betti(*cubes.persistent_betti_numbers(0.0, 0.5)[:3])
 
 
 def test_topology_errors_count_islands_and_added_loops() -> None:
     found = score(RING | APART, APART, SPACING)
-    assert found["betti0"] == Shape(RING | APART).betti.components
+    assert found["betti0"] == MeasuredMask(RING | APART).betti.components
     assert found["betti0_error"] == 1.0
     assert found["loops_added"] == 1.0
     assert score(APART, RING | APART, SPACING)["loops_added"] == 0.0
@@ -132,7 +132,7 @@ def test_skeleton_survives_in_every_tube(width: int) -> None:
     shape = (11, 26, 40)
     mask = box(shape, (2, 2 + width), (3, 3 + width), (3, 37)) | box(shape, (4, 7), (20, 23), (3, 37))
     index, count = ndimage.label(mask)
-    skeleton = Shape(mask).skeleton
+    skeleton = MeasuredMask(mask).skeleton
     assert count == 2
     assert not (skeleton & ~mask).any()
     for part in (1, 2):
@@ -142,7 +142,7 @@ def test_skeleton_survives_in_every_tube(width: int) -> None:
 def test_skeleton_falls_back_to_the_deepest_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("near_monai.geometry.skeleton.skeletonize", np.zeros_like)
     mask = box((9, 11, 14), (1, 6), (2, 9), (3, 8))
-    np.testing.assert_array_equal(np.argwhere(Shape(mask).skeleton)[:, [0, 2]], [[3, 5]])
+    np.testing.assert_array_equal(np.argwhere(MeasuredMask(mask).skeleton)[:, [0, 2]], [[3, 5]])
 
 
 def test_cldice_of_half_a_tube() -> None:

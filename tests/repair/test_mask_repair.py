@@ -14,7 +14,7 @@ from near_monai.geometry.components import Components, count_components
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.world_places import in_world
 from near_monai.inferers.evidence import Evidence
-from near_monai.metrics.mask_metrics import Shape
+from near_monai.metrics.mask_metrics import MeasuredMask
 from near_monai.repair.bridges import find_bridges
 from near_monai.repair.findings_to_check import find
 from near_monai.repair.joints import REACH_MM
@@ -58,7 +58,7 @@ def test_torn_vessel_is_joined_and_the_bridge_can_be_taken_back() -> None:
     without[tuple(records[0].voxels.T)] = False
     assert count_components(without) == 2
     assert abs(np.argwhere(bridge).mean(0) * 0.5 - (33.5, 15, 15)).max() < 2.0
-    assert Shape(np.pad(mask | bridge, 2)).betti.loops == 0
+    assert MeasuredMask(np.pad(mask | bridge, 2)).betti.loops == 0
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_bridge_that_would_meet_a_third_vessel_is_refused() -> None:
     crossing = tube((33, 3, 15), (33, 27, 15), 0.8)
     bridge = reconnect(torn(4.0) | crossing, np.full(GRID.shape, 0.3, np.float32), GRID).tubes > 0
     assert count_components(torn(4.0) | crossing | bridge) >= 2
-    assert Shape(np.pad(torn(4.0) | crossing | bridge, 2)).betti.loops == 0
+    assert MeasuredMask(np.pad(torn(4.0) | crossing | bridge, 2)).betti.loops == 0
 
 
 def test_bridges_whose_piece_is_dropped_are_not_reported() -> None:
@@ -166,9 +166,9 @@ def test_strength_follows_the_noise() -> None:
     mask = tube((5, 15, 15), (54, 15, 15), 2.5)
     soft = blurred(mask, 1.0)
     soft[mask & ~ndimage.binary_erosion(mask)] = 0.3  # F would take the wall away
-    clean_mm, noisy_mm, margin, known_mm = VESSEL.trust
+    clean_mm, noisy_mm, caution, known_mm = VESSEL.trust
     outcomes = [repair(mask, soft, GRID, Noise(noise)) for noise in (0.0, clean_mm, noisy_mm, 1.01 * known_mm)]
-    assert [o.margin for o in outcomes] == [margin, margin, 0.0, 0.0]
+    assert [o.caution for o in outcomes] == [caution, caution, 0.0, 0.0]
     np.testing.assert_array_equal(outcomes[0].mask, mask)
     assert np.count_nonzero(outcomes[2].mask) < 0.8 * np.count_nonzero(mask) and not outcomes[2].beyond
     np.testing.assert_array_equal(outcomes[3].mask, mask)
@@ -176,10 +176,10 @@ def test_strength_follows_the_noise() -> None:
     half = Noise((clean_mm + noisy_mm) / 2)
     decided = [decide_by_noise(mask, soft, GRID, noise=noise) for noise in (Noise(clean_mm), half, Noise(noisy_mm))]
     assert [d.noisy for d in decided] == [0.0, pytest.approx(0.5), 1.0]
-    assert decided[1].margin == pytest.approx(margin / 2)
-    always = replace(VESSEL, trust=VESSEL.trust._replace(margin=0.0))  # F alone decides, and the noise is as it is
+    assert decided[1].caution == pytest.approx(caution / 2)
+    always = replace(VESSEL, trust=VESSEL.trust._replace(caution=0.0))  # F alone decides, and the noise is as it is
     sure = decide_by_noise(mask, soft, GRID, always, noise=half)
-    assert sure.noisy == pytest.approx(0.5) and sure.margin == 0
+    assert sure.noisy == pytest.approx(0.5) and sure.caution == 0
 
 
 def test_label_that_f_would_turn_into_something_else_stays() -> None:
@@ -213,14 +213,14 @@ def test_a_short_piece_says_little_about_its_noise() -> None:
     """F contradicts every eighth voxel, whatever the length: the shorter the vessel, the surer F must be."""
     likely = np.where(np.arange(60 * 60 * 120).reshape(GRID.shape) % 8, 0.9, 0.0).astype(np.float32)
     pieces = [tube((5, 15, 15), (end, 15, 15), 1.5) for end in (8, 20, 54)]
-    margins = [repair(mask, np.where(mask, likely, 0.1), GRID).margin for mask in pieces]
-    assert VESSEL.trust.margin >= margins[0] > margins[1] > margins[2]
+    cautions = [repair(mask, np.where(mask, likely, 0.1), GRID).caution for mask in pieces]
+    assert VESSEL.trust.caution >= cautions[0] > cautions[1] > cautions[2]
     wall = wall_area(pieces[0], GRID)
     assert Noise(0.1, wall).sure_mm == pytest.approx(0.1 * wall / (wall + CLEAN_WALL_MM2))
     assert Noise(np.inf).sure_mm == np.inf and Noise(0.0).sure_mm == 0.0 and Noise(0.1).sure_mm == 0.1
 
 
-def test_margin_asks_for_certainty_both_ways() -> None:
+def test_caution_asks_for_certainty_both_ways() -> None:
     mask = np.array([True, True, True, False, False, False])
     probability = np.array([0.6, 0.3, 0.1, 0.4, 0.7, 0.9], np.float32)
     assert decide(mask, probability, 0.0).tolist() == [True, False, False, False, True, True]
