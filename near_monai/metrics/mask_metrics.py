@@ -152,13 +152,16 @@ def cldice(pair: Pair) -> float:
 
 
 def surface_dice(pair: Pair, tolerance: float) -> float:
-    """Share of both surfaces within ``tolerance`` mm of the other, 0..1 (Nikolov et al., 2018, on surface voxels)."""
+    """Share of both surfaces within ``tolerance`` mm of the other, 0..1, counted in surface voxels.
+
+    As MONAI's ``compute_surface_dice``. Nikolov et al. (2018) weight by area, as MONAI does with ``use_subvoxels``.
+    """
     both = np.concatenate(pair.distances)
     return _ratio(np.count_nonzero(both <= tolerance + ROUNDING_MM), len(both))
 
 
 def hd95(pair: Pair) -> float:
-    """95th percentile of the surface distances in mm, the worse of the two directions."""
+    """95th percentile of the surface distances in mm, the worse of the two directions, as MONAI's has it."""
     if not (pair.pred.volume and pair.truth.volume):
         return math.nan
     return max(float(np.percentile(d, 95)) for d in pair.distances)

@@ -124,11 +124,15 @@ def test_inferer_reads_the_spacing_and_returns_the_same_grid(network: NearNetwor
     assert NearInferer(SPACE)(torch.zeros_like(image), network).sum() == 0
 
 
-@pytest.mark.parametrize("place", [(0, 0, 0), (69, 43, 37)])
-def test_one_voxel_in_a_corner_is_no_trouble(network: NearNetwork, place: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("place", [(0, 0, 0), (69, 43, 37), (30, 20, 15)])
+def test_one_voxel_is_seen_and_what_is_far_from_it_is_not(network: NearNetwork, place: tuple[int, int, int]) -> None:
     mask = np.zeros(NATIVE.shape, bool)
     mask[place] = True
-    assert decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE).shape == NATIVE.shape
+    probability = decode(encode(mask, NATIVE, network, SPACE), network.field, NATIVE)
+    offsets = (axis - axis[n] for axis, n in zip(NATIVE.axes_mm(), place, strict=True))
+    apart = np.abs(np.meshgrid(*offsets, indexing="ij")).max(axis=0)
+    assert (probability[apart <= SPACE.margin] > 0).all()
+    assert not probability[apart > SPACE.margin + windows.BLOCK * SPACE.spacing].any()
 
 
 def test_every_case_of_a_batch_is_refined_with_its_own_spacing(network: NearNetwork, mask: np.ndarray) -> None:

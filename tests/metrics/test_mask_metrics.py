@@ -8,13 +8,15 @@ from pathlib import Path
 import gudhi
 import numpy as np
 import pytest
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import read_label
-from near_monai.metrics.mask_metrics import IDEAL, METRICS, Betti, MeasuredMask, Pair, score
+from near_monai.metrics.mask_metrics import IDEAL, METRICS, ROUNDING_MM, Betti, MeasuredMask, Pair, score
 
 SPACING = (0.4, 0.7, 1.3)
 DATA = Path(os.environ.get("NEAR_MONAI_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -80,6 +82,43 @@ def test_surface_metrics_match_all_pairs(seed: int) -> None:
     assert found["hd95_mm"] == pytest.approx(max(np.percentile(forth, 95), np.percentile(back, 95)))
     assert found["assd_mm"] == pytest.approx(both.mean())
     assert found["surface_dice_1mm"] == pytest.approx((both <= 1.0).mean())
+
+
+def one_hot(mask: Mask) -> torch.Tensor:
+    return torch.as_tensor(mask[None, None])
+
+
+MONAI_S_OWN = pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
+
+
+@MONAI_S_OWN
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_hausdorff_and_surface_dice_are_monai_s(seed: int, spacing: tuple[float, float, float]) -> None:
+    """MONAI's surface Dice counts surface voxels unless it is asked for sub-voxels; so does ours."""
+    pred, truth = blobs(seed), blobs(seed + 10)
+    a, b, steps = one_hot(pred), one_hot(truth), list(spacing)
+    found = score(pred, truth, spacing)
+    hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=steps)
+    assert found["dice"] == pytest.approx(compute_dice(a, b).item())
+    assert found["hd95_mm"] == pytest.approx(hd95.item())
+    for tolerance in (0.5, 1.0):
+        voxels = compute_surface_dice(a, b, [tolerance + ROUNDING_MM], include_background=True, spacing=steps)
+        assert found[f"surface_dice_{tolerance:g}mm"] == pytest.approx(voxels.item())
+
+
+@MONAI_S_OWN
+def test_surface_dice_is_not_that_of_sub_voxels() -> None:
+    """With sub-voxels (Nikolov et al.) the surface runs between voxels, and counts by its area: a plate has two sides.
+
+    One side of a plate that is one voxel thick, and one that is two, is the same, the other is a voxel off.
+    """
+    pred, truth = box((9, 24, 24), (3, 4), (2, 22), (2, 22)), box((9, 24, 24), (3, 5), (2, 22), (2, 22))
+    a, b = one_hot(pred), one_hot(truth)
+    ours = score(pred, truth, (1.0, 1.0, 1.0))["surface_dice_0.5mm"]
+    assert ours == pytest.approx(2 * 400 / (400 + 800))  # every voxel is surface, and 400 are shared
+    sub_voxels = compute_surface_dice(a, b, [0.5], include_background=True, spacing=[1.0] * 3, use_subvoxels=True)
+    assert sub_voxels.item() == pytest.approx(2 * (400 + 80) / (880 + 960), abs=0.04)  # one side and a rim, in mm^2
 
 
 def hollow_torus() -> Mask:

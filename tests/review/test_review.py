@@ -370,7 +370,7 @@ def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no Chromium here")
     page, speck = write_report(run, quiet=True), named(run, NASTY, "1/R")
-    options = webdriver.ChromeDROPPING
+    options = webdriver.ChromeOptions()
     for word in (
         "headless",
         "no-sandbox",
