@@ -24,6 +24,7 @@ from near_monai.data.class_selection import AUTO, FOREGROUND, Wanted
 from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_json, write_text
+from near_monai.formats.text_tables import aligned
 from near_monai.metrics.compared_masks import CaseMasks, Chosen, compare
 from near_monai.metrics.mask_metrics import IDEAL, METRICS, score
 
@@ -189,9 +190,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
             better = difference["better"]
             row += [_cell(difference), "" if better is None else f"{better}/{difference['finite']}"]
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+    return aligned(rows)
 
 
 def _spread(values: NDArray[np.float64]) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from near_monai.anatomy import table_of
 from near_monai.errors import some
 from near_monai.formats.tensor_files import SUFFIX
+from near_monai.formats.text_tables import aligned
 from near_monai.networks.weight_files import DEFAULT, describe, shipped
 
 
@@ -24,11 +24,4 @@ def structures_and_weights(table: str | Path | None = None) -> str:
     for path in sorted(shipped(DEFAULT).parent.glob(f"*{SUFFIX}")):
         description = describe(path)
         files.append((path.name, some(description.names, 3) if description else "unknown"))
-    return f"{_aligned(rows)}\n\n{_aligned(files)}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return f"{aligned(rows)}\n\n{aligned(files)}"
