@@ -14,14 +14,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import FloatArray, Grid
 
 IntArray = NDArray[np.integer]
-
-_CHUNK = 20_000  # points looked up at once: bounds memory, not the result
 
 
 class Shape(Protocol):
@@ -106,26 +103,6 @@ class RoundCones:
             found = _cone_distance(along, x**2 + y**2 + z**2, length[n], self.r0[n], self.r1[n])
             np.minimum(result[box], found, out=result[box], casting="same_kind")
         return np.maximum(result, np.float32(-truncate), out=result)
-
-    def signed_distance_at(self, points: ArrayLike) -> FloatArray:
-        """Signed distance in mm at arbitrary ``points`` ``(N, 3)`` mm, not clipped; float64 ``(N,)``."""
-        points = np.asarray(points, np.float64).reshape(-1, 3)
-        unit, length = self._axes()
-        middles = cKDTree((self.start + self.end) / 2)
-        # A cone lies within `reach` of its middle, so the nearest cone has its middle at most `reach` farther away
-        # than the nearest middle.
-        reach = float((length / 2 + np.maximum(self.r0, self.r1)).max())
-        result = np.empty(len(points))
-        for begin in range(0, len(points), _CHUNK):
-            some = points[begin : begin + _CHUNK]
-            near = middles.query_ball_point(some, middles.query(some)[0] + reach + 1e-6)
-            count = np.fromiter((len(ids) for ids in near), int, len(some))
-            cone = np.concatenate(near).astype(int)
-            offset = np.repeat(some, count, axis=0) - self.start[cone]
-            along, square = (offset * unit[cone]).sum(1), (offset**2).sum(1)
-            found = _cone_distance(along, square, length[cone], self.r0[cone], self.r1[cone])
-            result[begin : begin + len(some)] = np.minimum.reduceat(found, np.cumsum(count) - count)
-        return result
 
     def _axes(self) -> tuple[FloatArray, FloatArray]:
         """Unit axes ``(S, 3)`` (zero where both balls share their centre) and lengths ``(S,)`` mm."""

@@ -41,7 +41,10 @@ def test_ellipsoid_outside_the_grid_is_far() -> None:
 
 def test_tube_has_the_radius_it_was_given() -> None:
     cones = tube([[0, 0, 0], [10, 0, 0], [20, 0, 0]], [3, 4, 5])
-    found = cones.signed_distance_at([[0, 3, 0], [10, 4, 0], [20, 0, 5]])
+    found = [
+        cones.signed_distance(Grid((1, 1, 1), (1.0, 1.0, 1.0), at), 9.0).item()
+        for at in ((0, 3, 0), (10, 4, 0), (20, 0, 5))
+    ]
     np.testing.assert_allclose(found, 0, atol=0.15)
 
 

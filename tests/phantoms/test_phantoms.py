@@ -42,6 +42,13 @@ def crude(shape: RoundCones, points: FloatArray) -> FloatArray:
     return best
 
 
+def at(shape: RoundCones, points: object, truncate: float = 1e3) -> FloatArray:
+    """Signed distance at single points: grids of one voxel."""
+    rows = np.reshape(np.asarray(points, float), (-1, 3)).tolist()
+    grids = (Grid((1, 1, 1), (1.0, 1.0, 1.0), (x, y, z)) for x, y, z in rows)
+    return np.array([shape.signed_distance(grid, truncate).item() for grid in grids])
+
+
 def tree_shape(seed: int, wall: float = 0.0) -> RoundCones:
     shape = coronary_tree(np.random.default_rng(seed), wall=wall).parts[0].shape
     assert isinstance(shape, RoundCones)
@@ -60,15 +67,15 @@ def lengths(shape: RoundCones) -> FloatArray:
 @pytest.mark.parametrize(("end", "r1"), [([1.0, 2.0, 3.0], 1.5), ([1.3, 2.2, 3.1], 0.2), ([1.0, 2.0, 3.0], 0.3)])
 def test_a_cone_that_is_one_ball_is_a_sphere(end: list[float], r1: float) -> None:
     points = np.random.default_rng(0).uniform(-5, 8, (200, 3))
-    found = cones([1.0, 2.0, 3.0], end, 1.5, r1).signed_distance_at(points)
-    np.testing.assert_allclose(found, np.linalg.norm(points - [1, 2, 3], axis=1) - 1.5, atol=1e-9)
+    found = at(cones([1.0, 2.0, 3.0], end, 1.5, r1), points)
+    np.testing.assert_allclose(found, np.linalg.norm(points - [1, 2, 3], axis=1) - 1.5, atol=1e-6)
 
 
 def test_equal_radii_make_a_capsule() -> None:
     points = np.random.default_rng(1).uniform(-6, 6, (200, 3))
     along = np.clip(points[:, 1], -1, 2)
     expected = np.linalg.norm(points - along[:, None] * [0, 1, 0], axis=1) - 0.8
-    np.testing.assert_allclose(cones([0, -1, 0], [0, 2, 0], 0.8, 0.8).signed_distance_at(points), expected, atol=1e-9)
+    np.testing.assert_allclose(at(cones([0, -1, 0], [0, 2, 0], 0.8, 0.8), points), expected, atol=1e-6)
 
 
 def test_the_flank_is_a_cone_tangent_to_both_balls() -> None:
@@ -76,25 +83,23 @@ def test_the_flank_is_a_cone_tangent_to_both_balls() -> None:
     points = np.array([[2.5, 3.0, 0.0], [2.0, 0.0, 1.8], [1.6, 0.9, 0.0], [-3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     across = np.linalg.norm(points[:3, 1:], axis=1)
     expected = [*(points[:3, 0] * 0.5 + across * np.sqrt(0.75) - 2), 1.0, -0.5]
-    np.testing.assert_allclose(cones([0, 0, 0], [3, 0, 0], 2, 0.5).signed_distance_at(points), expected, atol=1e-9)
+    np.testing.assert_allclose(at(cones([0, 0, 0], [3, 0, 0], 2, 0.5), points), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_many_balls(seed: int) -> None:
     shape = random_cones(seed, 5)
     points = np.random.default_rng(seed).uniform(-7, 7, (300, 3))
-    found = shape.signed_distance_at(points)
+    found = at(shape, points)
     difference = crude(shape, points) - found
-    assert difference.min() > -1e-9 and difference.max() < 1e-3
+    assert difference.min() > -1e-6 and difference.max() < 1e-3
 
 
 def test_rotation_does_not_matter() -> None:
     shape, turn = random_cones(5), Rotation.from_rotvec([0.4, -1.2, 0.7])
     turned = cones(turn.apply(shape.start), turn.apply(shape.end), shape.r0, shape.r1)
     points = np.random.default_rng(2).uniform(-7, 7, (300, 3))
-    np.testing.assert_allclose(
-        turned.signed_distance_at(turn.apply(points)), shape.signed_distance_at(points), atol=1e-9
-    )
+    np.testing.assert_allclose(at(turned, turn.apply(points)), at(shape, points), atol=1e-6)
 
 
 @pytest.mark.parametrize("truncate", [0.4, 50.0])
@@ -110,10 +115,10 @@ def test_boxes_give_what_all_cones_at_all_points_give(truncate: float) -> None:
 def test_points_and_grid_agree_on_a_tree() -> None:
     phantom = coronary_tree(np.random.default_rng(3))
     grid = phantom.grid((1.3, 0.9, 1.7), 2.0)
-    voxel = np.random.default_rng(4).integers(0, grid.shape, (3000, 3))
+    voxel = np.random.default_rng(4).integers(0, grid.shape, (600, 3))
     shape = phantom.parts[0].shape
     assert isinstance(shape, RoundCones)
-    expected = np.clip(shape.signed_distance_at(grid.to_mm(voxel)), -3, 3)
+    expected = at(shape, grid.to_mm(voxel), 3.0)
     np.testing.assert_allclose(shape.signed_distance(grid, 3.0)[tuple(voxel.T)], expected, atol=1e-5)
 
 
@@ -224,4 +229,4 @@ def test_the_two_trees_keep_their_distance(seed: int) -> None:
     shape = tree_shape(seed, wall=0.5)
     right = shape.side == 1
     left = RoundCones(**{n: getattr(shape, n)[~right] for n in ("start", "end", "r0", "r1", "branch", "side")})
-    assert (left.signed_distance_at(shape.start[right]) - shape.r0[right]).min() > 1.5
+    assert (at(left, shape.start[right], 5.0) - shape.r0[right]).min() > 1.5
