@@ -1,4 +1,4 @@
-"""The judge of joints and pieces: learned from torn trees, and how often it is right on trees that it has not seen.
+"""The judge of joints, pieces and ends: learned from torn trees, and how often it is right on unseen ones.
 
     python -m benchmarks.judge -o OUT [--trees 150] [--seed 9001] [--workers 2]
 
@@ -26,6 +26,7 @@ from near_monai.formats.atomic_writing import claim_empty, write_json, write_tex
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network
+from near_monai.repair.open_ends import end_features
 from near_monai.repair.piece_features import piece_features
 from near_monai.training.judge_training import Example, folds, learn, torn_example
 
@@ -44,17 +45,20 @@ def make(number: int, seed: int) -> Example:
 
 
 def held_out(examples: Sequence[Example]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """Probability and truth of all joints and pieces, each judged without the part of the trees that it is from."""
-    sure: dict[str, list[NDArray[np.float64]]] = {"joints": [], "pieces": []}
-    true: dict[str, list[NDArray[np.bool_]]] = {"joints": [], "pieces": []}
+    """Probability and truth of all joints, pieces and ends, each judged by other trees than its own."""
+    kinds = ("joints", "pieces", "ends")
+    sure: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in kinds}
+    true: dict[str, list[NDArray[np.bool_]]] = {kind: [] for kind in kinds}
     for others, part in folds(examples):
         judge = learn(others)
         for example in part:
             found = judge.joints(example.features)
             sure["joints"].append(found)
             sure["pieces"].append(judge.pieces(piece_features(example.pieces, example.joints, found)))
-            true["joints"].append(example.right)
-            true["pieces"].append(example.vessel)
+            ends = end_features(example.pieces, example.ends, example.joints, found)
+            sure["ends"].append(judge.ends(ends))
+            for kind, truth in zip(kinds, (example.right, example.vessel, example.goes_on), strict=True):
+                true[kind].append(truth)
     return {kind: (np.concatenate(sure[kind]), np.concatenate(true[kind])) for kind in sure}
 
 

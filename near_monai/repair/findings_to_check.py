@@ -27,10 +27,11 @@ class Finding:
     """One place.
 
     Attributes:
-        kind: ``"added"``, ``"removed"``, ``"bridged"``, ``"uncertain"`` or ``"proposed"``: a joint that was not made.
+        kind: ``"added"``, ``"removed"``, ``"bridged"``, ``"uncertain"``, ``"proposed"`` (a joint that was not
+            made) or ``"open_end"`` (the vessel probably goes on where the label ends).
         place: its centre ``(x, y, z)`` in mm, in the frame of the grid.
-        volume_mm3: its volume; 0 of what was proposed.
-        probability: F's mean in it; of what was proposed that of the joint.
+        volume_mm3: its volume; 0 of the last two kinds.
+        probability: F's mean in it; of the last two kinds the judge's.
     """
 
     kind: str
@@ -81,7 +82,7 @@ def find(
         for kind, there in places.items()
         for piece in listed_pieces(kind, there, box.grid(small))
     ]
-    found += [Finding("proposed", proposal.place, 0.0, proposal.probability) for proposal in repaired.proposals]
+    found += [Finding(proposal.kind, proposal.place, 0.0, proposal.probability) for proposal in repaired.proposals]
     return sorted(found, key=lambda finding: -finding.volume_mm3)
 
 

@@ -1,9 +1,9 @@
-"""The judge: how probable it is that two pieces of a tree belong together, and that a piece is vessel at all.
+"""The judge: how probable it is that pieces belong together, that one is vessel, that a vessel goes on at an end.
 
 A logistic regression for each question, over what shape tells (:data:`near_monai.repair.joints.FEATURES`,
-:data:`near_monai.repair.piece_features.FEATURES`). Its coefficients are a table that a person can read. They are
-learned from trees that were torn as networks tear them (:mod:`near_monai.corruption.torn_trees`): there the truth is
-known.
+:data:`near_monai.repair.piece_features.FEATURES`, :data:`near_monai.repair.open_ends.FEATURES`). Its coefficients are a
+table that a person can read. They are learned from trees that were torn as networks tear them
+(:mod:`near_monai.corruption.torn_trees`): there the truth is known.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from near_monai.errors import NearError
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.networks.model_description import Description
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
+from near_monai.repair.open_ends import FEATURES as END_FEATURES
 from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
 
 #: The shipped judge.
@@ -123,15 +124,17 @@ def _standard(rows: FloatArray, mean: ArrayLike, scale: ArrayLike) -> FloatArray
 
 @dataclass(frozen=True)
 class Judge:
-    """Both answers.
+    """All three answers.
 
     Attributes:
         joints: is a joint right, by :data:`near_monai.repair.joints.FEATURES`?
         pieces: is a piece vessel, by :data:`near_monai.repair.piece_features.FEATURES`?
+        ends: does a vessel go on where it ends, by :data:`near_monai.repair.open_ends.FEATURES`?
     """
 
     joints: Classifier
     pieces: Classifier
+    ends: Classifier
 
     def to_row(self) -> dict[str, Any]:
         """As plain values."""
@@ -146,7 +149,11 @@ class Judge:
             NearError: they are no judge, or that of another version.
         """
         try:
-            return cls(Classifier.of(row["joints"], JOINT_FEATURES), Classifier.of(row["pieces"], PIECE_FEATURES))
+            return cls(
+                Classifier.of(row["joints"], JOINT_FEATURES),
+                Classifier.of(row["pieces"], PIECE_FEATURES),
+                Classifier.of(row["ends"], END_FEATURES),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise NearError(f"{where}: its judge of joints cannot be used ({error}); train it again") from error
 

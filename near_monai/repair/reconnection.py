@@ -8,7 +8,8 @@ that is best as a whole is made. Which joints connected what the label had apart
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,46 +23,45 @@ from near_monai.geometry.region_frames import Frame, poses_of
 from near_monai.inferers.evidence import SPECK_MM3, SPECK_VOXELS
 from near_monai.repair.joints import Joint, Pieces, find_joints
 from near_monai.repair.judge import Bounds, Judge, shipped_judge
+from near_monai.repair.open_ends import Ends, end_features
 from near_monai.repair.piece_features import piece_features
 
 #: Pieces of more than this share of the volume can be the left and the right tree, whose thin tips may meet ...
 TREE = 0.1
 #: ... and are joined only at the thick end of one of them: the radius there over the piece's largest.
 THICK_END = 0.8
+#: An end that goes on with at least this probability is listed.
+OPEN_END = 0.5
 #: A piece of this volume in mm^3, or of this share of the whole, is never dropped, whatever it looks like.
 LARGEST_DROPPED_MM3, LARGEST_DROPPED = 100.0, 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A joint that is probable, and not made.
+    """Where a vessel probably goes on, and was not made to.
 
     Attributes:
-        points: ``(2, 3)`` mm, where it begins and ends.
-        gap_mm: from wall to wall.
+        kind: ``"proposed"`` of a joint that was not made, ``"open_end"`` of an end that nothing continues.
+        place: ``(x, y, z)`` in mm: the middle of the joint, or the end.
         probability: the judge's.
     """
 
-    points: FloatArray
-    gap_mm: float
+    kind: Literal["proposed", "open_end"]
+    place: tuple[float, float, float]
     probability: float
-
-    @property
-    def place(self) -> tuple[float, float, float]:
-        """Its middle in mm."""
-        x, y, z = self.points.mean(0).tolist()
-        return x, y, z
 
     def placed(self, frame: Frame) -> Proposal:
         """The same in the frame of the case, given that of the turned region."""
         pose, grid = frame.pose, frame.grid
-        voxel = grid.to_voxel(self.points)
+        voxel = grid.to_voxel(self.place)
         voxel = np.where(pose.flipped, np.subtract(grid.shape, 1) - voxel, voxel)
-        return Proposal(frame.place.to_mm(voxel[:, np.argsort(pose.order)]), self.gap_mm, self.probability)
+        x, y, z = frame.place.to_mm(voxel[np.argsort(pose.order)]).tolist()
+        return replace(self, place=(x, y, z))
 
     def scaled(self, factor: float) -> Proposal:
         """The same with every length multiplied by ``factor``."""
-        return Proposal(self.points * factor, self.gap_mm * factor, self.probability)
+        x, y, z = (v * factor for v in self.place)
+        return replace(self, place=(x, y, z))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Reconnected:
     Attributes:
         tubes: per voxel the number from 1 of the tube that adds it, or 0.
         dropped: voxels of pieces that are probably no vessel.
-        proposals: joints for a person to decide, the most probable first.
+        proposals: joints for a person to decide, the most probable first, and ends that probably go on.
     """
 
     tubes: NDArray[np.int32]
@@ -134,7 +134,7 @@ def reconnect(
         own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found)) > 0
         imagined[tuple(found.voxels[~own[found.owner]].T)] = True
         found = found.only(own)
-    if len(found) < 2:
+    if not len(found):
         return Reconnected(np.zeros(mask.shape, np.int32), imagined, [])
     pieces = Pieces.of(found, likely, grid)
     work = _Work.of(pieces)
@@ -146,10 +146,17 @@ def reconnect(
             continue
         made = work.draw(joints[number], sure[number] >= bounds.join)
         if made and sure[number] < bounds.join:
-            points = pieces.line.mm[list(joints[number].points)]
-            proposals.append(Proposal(points, joints[number].gap_mm, float(sure[number])))
+            place = pieces.line.mm[list(joints[number].points)].mean(0)
+            proposals.append(Proposal("proposed", _xyz(place), float(sure[number])))
     vessel = judge.pieces(piece_features(pieces, joints, sure))
-    return Reconnected(work.tubes, imagined | work.dropped(vessel, bounds.drop), proposals)
+    dropped = imagined | work.dropped(vessel, bounds.drop)
+    goes_on = judge.ends(end_features(pieces, ends := Ends.of(pieces), joints, sure))
+    return Reconnected(work.tubes, dropped, proposals + work.open_ends(ends, goes_on, dropped))
+
+
+def _xyz(point: FloatArray) -> tuple[float, float, float]:
+    x, y, z = point.tolist()
+    return x, y, z
 
 
 @dataclass(eq=False)
@@ -163,6 +170,7 @@ class _Work:
         large: pieces that can be a tree.
         made: pieces that joints have connected.
         listed: the same, with what was proposed.
+        taken: centreline voxels that joints, made or proposed, begin or end at.
     """
 
     pieces: Pieces
@@ -171,13 +179,14 @@ class _Work:
     large: NDArray[np.bool_]
     made: DisjointSet
     listed: DisjointSet
+    taken: set[int]
 
     @classmethod
     def of(cls, pieces: Pieces) -> _Work:
         count = len(pieces.found)
         large = pieces.volume > TREE * pieces.volume.sum()
         sets = (DisjointSet(range(count)), DisjointSet(range(count)))
-        return cls(pieces, pieces.index.copy(), np.zeros_like(pieces.index), large, *sets)
+        return cls(pieces, pieces.index.copy(), np.zeros_like(pieces.index), large, *sets, set())
 
     def allows(self, joint: Joint) -> bool:
         """Whether it closes no ring and connects no two trees; a large piece that hangs by its thick end is no tree."""
@@ -202,12 +211,20 @@ class _Work:
         if not set(met.tolist()) <= {0, *(piece + 1 for piece in joint.pieces)}:
             return False
         self.listed.merge(*joint.pieces)
+        self.taken.update(joint.points)
         if make:
             self.made.merge(*joint.pieces)
             tube &= there == 0
             there[tube] = joint.pieces[0] + 1
             self.tubes[box.slices()][tube] = self.tubes.max() + 1
         return True
+
+    def open_ends(self, ends: Ends, goes_on: FloatArray, dropped: NDArray[np.bool_]) -> list[Proposal]:
+        """Of the ``ends`` that nothing continues and that stay, those that probably go on."""
+        voxel = np.round(self.pieces.grid.to_voxel(self.pieces.line.mm[ends.points])).astype(int)
+        free = ~np.isin(ends.points, list(self.taken)) & ~dropped[tuple(voxel.T)]
+        chosen = np.flatnonzero(free & (goes_on >= OPEN_END)).tolist()
+        return [Proposal("open_end", _xyz(ends.tips[number]), float(goes_on[number])) for number in chosen]
 
     def dropped(self, vessel: FloatArray, least: float) -> NDArray[np.bool_]:
         """Voxels of the pieces to drop: small, joined to nothing that stays, and vessel with less than ``least``."""

@@ -1,0 +1,92 @@
+"""Ends of vessels, and what is known of each from shape: whether the vessel goes on where the label ends.
+
+Every coronary artery ends somewhere, thin. One that ends while it is thick, or where F goes on, was probably cut short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from near_monai.geometry.coordinates import FloatArray
+from near_monai.repair.joints import LEAST_F, Joint, Pieces
+
+#: mm ahead of the tip where F is asked.
+AHEAD_MM = 1.0
+#: In the order of the columns of :func:`end_features`; lengths in mm, of a structure of scale 1.
+FEATURES = (
+    "radius",
+    "radius / largest of the piece",
+    "radius / largest of the tree",
+    "taper",
+    "log F ahead",
+    "best joint",
+    "log volume",
+    "share of the volume",
+    "span",
+    "F mean",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Ends of vessels that have a direction.
+
+    Attributes:
+        points: ``(E,)`` their centreline voxels.
+        tips: ``(E, 3)`` mm, where they meet the wall.
+        ways: ``(E, 3)`` unit vectors in which they leave.
+        ahead: ``(E,)`` log of F :data:`AHEAD_MM` before the tips, as far as the volume reaches.
+    """
+
+    points: NDArray[np.intp]
+    tips: FloatArray
+    ways: FloatArray
+    ahead: FloatArray
+
+    @classmethod
+    def of(cls, pieces: Pieces) -> Ends:
+        """All ends of ``pieces`` but those that the border of the volume makes."""
+        line, grid = pieces.line, pieces.grid
+        points = np.flatnonzero(line.end)
+        ways = np.array([line.direction(point) for point in points.tolist()]).reshape(-1, 3)
+        tips = line.mm[points] + ways * line.radius[points, None]
+        voxel, last = grid.to_voxel(tips), np.subtract(grid.shape, 1)
+        kept = ways.any(1) & np.all((voxel >= 0) & (voxel <= last), axis=1)
+        ahead = np.round(grid.to_voxel(tips + AHEAD_MM * ways)).astype(int).clip(0, last)
+        likely = np.maximum(pieces.probability[tuple(ahead.T)], LEAST_F)
+        return cls(points[kept], tips[kept], ways[kept], np.log(likely[kept], dtype=np.float64))
+
+
+def end_features(pieces: Pieces, ends: Ends, joints: Sequence[Joint], probability: FloatArray) -> FloatArray:
+    """Features ``(E, F)`` of ``ends``, see :data:`FEATURES`.
+
+    Args:
+        pieces: what ends there.
+        ends: they.
+        joints: all possible joints between the pieces ...
+        probability: ``(J,)`` ... and how probable each is.
+    """
+    best = np.zeros(len(pieces.line.mm))
+    for joint, sure in zip(joints, probability.tolist(), strict=True):
+        for point in joint.points:
+            best[point] = max(best[point], sure)
+    line, owner = pieces.line, pieces.line.owner[ends.points]
+    radius = np.array([line.calibre(end) for end in ends.points.tolist()])
+    thickest = line.thickest if len(line.thickest) else np.ones(1)
+    columns = [
+        radius,
+        radius / thickest[owner],
+        radius / thickest.max(),
+        line.radius[ends.points] / radius,
+        ends.ahead,
+        best[ends.points],
+        np.log(pieces.volume[owner]),
+        pieces.volume[owner] / pieces.volume.sum(),
+        line.spans[owner],
+        pieces.likely[owner],
+    ]
+    return np.stack(columns, 1)
