@@ -44,8 +44,8 @@ class RefinedLabel:
         label: the refined label map, in the shape of the given one.
         bridge_mask: bool, same shape: what joins pieces that were apart.
         bridges: one record per bridge: ``place``, ``gap_mm``, ``radius_mm``, ``probability``, ``volume_mm3``.
-        findings: places ``added``, ``removed``, ``bridged`` or ``uncertain``: ``kind``, ``place``, ``volume_mm3``,
-            ``probability``.
+        findings: places ``added``, ``removed``, ``bridged``, ``uncertain``, ``proposed`` or ``open_end``: ``kind``,
+            ``place``, ``volume_mm3``, ``probability``.
         warnings: what a person should know, as it was warned of.
 
     Example:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from near_monai.geometry.centrelines import Centrelines
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.repair.joints import LEAST_F, Joint, Pieces
 
+#: What is further away is as good as not there, in mm.
+ALONE_MM = 20.0
 #: mm ahead of the tip where F is asked.
 AHEAD_MM = 1.0
 #: In the order of the columns of :func:`end_features`; lengths in mm, of a structure of scale 1.
@@ -28,6 +31,7 @@ FEATURES = (
     "share of the volume",
     "span",
     "F mean",
+    "gap to the rest",
 )
 
 
@@ -88,5 +92,16 @@ def end_features(pieces: Pieces, ends: Ends, joints: Sequence[Joint], probabilit
         pieces.volume[owner] / pieces.volume.sum(),
         line.spans[owner],
         pieces.likely[owner],
+        _gaps(pieces.line, ends),
     ]
     return np.stack(columns, 1)
+
+
+def _gaps(line: Centrelines, ends: Ends) -> FloatArray:
+    """mm from every tip to the nearest centreline that is not the last stretch behind it: torn ends lie near others."""
+    gaps = []
+    for point, tip in zip(ends.points.tolist(), ends.tips, strict=True):
+        away = np.linalg.norm(line.mm - tip, axis=1)
+        away[line.behind(point)] = ALONE_MM
+        gaps.append(min(float(away.min()), ALONE_MM))
+    return np.array(gaps)

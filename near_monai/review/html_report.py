@@ -33,7 +33,7 @@ from near_monai.runs.run_records import DONE, Row
 logger = logging.getLogger("near_monai")
 
 #: Kinds of findings that are no edits, and wait for a decision.
-UNCHANGED = ("uncertain", "proposed")
+UNCHANGED = ("uncertain", "proposed", "open_end")
 #: A page gets slow with more: the first ones are shown, and the page says so.
 MOST_EDITS = 200
 #: Edits that are marked in the pictures; more would hide them.
