@@ -73,7 +73,7 @@ class Centrelines:
         """Centreline voxels of every component."""
         order = np.argsort(self.owner, kind="stable")
         count = int(self.owner.max(initial=-1)) + 1
-        return np.split(order, np.searchsorted(self.owner[order], np.arange(1, count)))
+        return np.split(order, np.searchsorted(self.owner[order], np.arange(1, count)))[:count]
 
     @cached_property
     def spans(self) -> FloatArray:

@@ -80,11 +80,10 @@ def end_features(pieces: Pieces, ends: Ends, joints: Sequence[Joint], probabilit
             best[point] = max(best[point], sure)
     line, owner = pieces.line, pieces.line.owner[ends.points]
     radius = np.array([line.calibre(end) for end in ends.points.tolist()])
-    thickest = line.thickest if len(line.thickest) else np.ones(1)
     columns = [
         radius,
-        radius / thickest[owner],
-        radius / thickest.max(),
+        radius / line.thickest[owner],
+        radius / line.thickest.max(initial=0),
         line.radius[ends.points] / radius,
         ends.ahead,
         best[ends.points],
@@ -98,7 +97,7 @@ def end_features(pieces: Pieces, ends: Ends, joints: Sequence[Joint], probabilit
 
 
 def _gaps(line: Centrelines, ends: Ends) -> FloatArray:
-    """mm from every tip to the nearest centreline that is not the last stretch behind it: torn ends lie near others."""
+    """mm from every tip to the nearest centreline that is not its last stretch: stubs and torn ends lie near others."""
     gaps = []
     for point, tip in zip(ends.points.tolist(), ends.tips, strict=True):
         away = np.linalg.norm(line.mm - tip, axis=1)
