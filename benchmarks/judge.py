@@ -1,6 +1,6 @@
 """The judge of joints, pieces and ends: learned from torn trees, and how often it is right on unseen ones.
 
-    python -m benchmarks.judge -o OUT [--trees 200] [--seed 9001] [--workers 2]
+    python -m benchmarks.judge -o OUT [--trees 150] [--seed 9001] [--workers 2]
 
 Every number comes from trees that the judge had not seen (a quarter of them is left out in turn). Writes
 ``judge.json``, learned from all trees, which is what the package ships; ``table.md`` with precision and recall at
@@ -95,7 +95,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
-    parser.add_argument("--trees", type=int, default=200)
+    parser.add_argument("--trees", type=int, default=150)
     parser.add_argument("--seed", type=int, default=9001)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)

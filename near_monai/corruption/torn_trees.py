@@ -33,9 +33,7 @@ WAVES = 64
 STRAYS, BLOBS = 1.5, 0.4
 #: mm that a stray piece lies beside the tree, half of its length, and the radius of a blob.
 ASIDE_MM, HALF_MM, BLOB_MM = (1.5, 30.0), (1.0, 12.0), (0.6, 2.5)
-#: Half of the sides in mm of a solid body, as blocks and pieces of other organs are.
-SOLID_MM = (1.0, 4.0)
-#: What is none of the tree is no closer to it than this, in mm.
+#: It is no closer than this to the tree, in mm.
 APART_MM = 1.0
 
 
@@ -94,8 +92,10 @@ def _seen(points: FloatArray, line: Centrelines, contrast: FloatArray) -> NDArra
 
 def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool_]:
     """What is none of the tree: a stretch of it, turned a little and moved aside, as a vein runs; or a blob."""
+    stray = np.zeros_like(mask)
     centre = line.mm[rng.integers(len(line.mm))]
-    aside = _aside(rng)
+    aside = rng.normal(size=3)
+    aside *= float(np.exp(rng.uniform(*np.log(ASIDE_MM)))) / np.linalg.norm(aside)
     if rng.random() < BLOBS:
         points, radius = (centre + aside)[None], np.exp([rng.uniform(*np.log(BLOB_MM))])
     else:
@@ -105,28 +105,7 @@ def _stray(line: Centrelines, mask: NDArray[np.bool_], grid: Grid, rng: Generato
         points = turn.apply(line.mm[stretch] - centre) + centre + aside
         radius = np.maximum(rng.uniform(0.5, 1.2) * line.radius[stretch], 0.6 * max(grid.spacing))
     there, tube = tube_around(points, radius, grid)
-    return _apart(voxels_of(tube) + there.start, mask, grid)
-
-
-def solid_body(mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> NDArray[np.bool_]:
-    """A box beside a tree, turned at random, that no vessel is; nothing where it would come too close."""
-    centre = grid.to_mm(voxels_of(mask)[rng.integers(np.count_nonzero(mask))]) + _aside(rng)
-    half = rng.uniform(*SOLID_MM, 3)
-    turn = Rotation.random(random_state=rng)
-    there, ball = tube_around(centre[None], np.array([np.linalg.norm(half)]), grid)
-    voxels = voxels_of(ball) + there.start
-    inside = (np.abs(turn.apply(grid.to_mm(voxels) - centre)) <= half).all(1) if len(voxels) else []
-    return _apart(voxels[inside], mask, grid)
-
-
-def _aside(rng: Generator) -> FloatArray:
-    way = rng.normal(size=3)
-    return np.asarray(way * float(np.exp(rng.uniform(*np.log(ASIDE_MM)))) / np.linalg.norm(way))
-
-
-def _apart(voxels: NDArray[np.intp], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """A mask of ``voxels``, or of none if one of them is too close to the tree."""
-    stray = np.zeros_like(mask)
+    voxels = voxels_of(tube) + there.start
     if len(voxels) and cKDTree(grid.to_mm(voxels_of(mask))).query(grid.to_mm(voxels))[0].min() >= APART_MM:
         stray[tuple(voxels.T)] = True
     return stray

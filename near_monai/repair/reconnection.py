@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from near_monai.repair.piece_features import piece_features
 TREE = 0.1
 #: ... and are joined only at the thick end of one of them: the radius there over the piece's largest.
 THICK_END = 0.8
+#: A joint that adds more than this share of the whole volume does much harm if it is wrong, and must be so probable.
+MUCH, MUCH_SURE = 0.03, 0.9
 #: An end that goes on with at least this probability is listed.
 OPEN_END = 0.5
 #: A piece of this volume in mm^3, or of this share of the whole, is never dropped, whatever it looks like.
@@ -142,12 +144,14 @@ def reconnect(
     sure = judge.joints([joint.features for joint in joints])
     proposals = []
     for number in np.argsort(-sure, kind="stable").tolist():
-        if sure[number] < bounds.propose or not work.allows(joints[number]):
+        joint, chance = joints[number], float(sure[number])
+        if chance < bounds.propose or not work.allows(joint) or (drawn := work.drawn(joint)) is None:
             continue
-        made = work.draw(joints[number], sure[number] >= bounds.join)
-        if made and sure[number] < bounds.join:
-            place = pieces.line.mm[list(joints[number].points)].mean(0)
-            proposals.append(Proposal("proposed", _xyz(place), float(sure[number])))
+        much = work.share(drawn) > MUCH
+        if chance >= (max(bounds.join, MUCH_SURE) if much else bounds.join):
+            work.make(joint, drawn)
+        else:
+            proposals.append(Proposal("proposed", _xyz(pieces.line.mm[list(joint.points)].mean(0)), chance))
     vessel = judge.pieces(piece_features(pieces, joints, sure))
     dropped = imagined | work.dropped(vessel, bounds.drop)
     goes_on = judge.ends(end_features(pieces, ends := Ends.of(pieces), joints, sure))
@@ -157,6 +161,13 @@ def reconnect(
 def _xyz(point: FloatArray) -> tuple[float, float, float]:
     x, y, z = point.tolist()
     return x, y, z
+
+
+class _Tube(NamedTuple):
+    """What a joint adds: voxels in a box."""
+
+    box: Box
+    added: NDArray[np.bool_]
 
 
 @dataclass(eq=False)
@@ -202,22 +213,28 @@ class _Work:
         thick = joint.radii[side] >= THICK_END * line.thickest[piece]
         return bool(self.large[piece] and thick and line.end[point])
 
-    def draw(self, joint: Joint, make: bool) -> bool:
-        """Make a joint, or propose it; no if its tube would touch a third piece."""
+    def drawn(self, joint: Joint) -> _Tube | None:
+        """The tube of a joint, which is listed with it; ``None`` if it would touch a third piece."""
         radii = (joint.radii[0], min(joint.radii))
         box, tube = joint.course.tube(radii, self.pieces.grid)
         there = self.index[box.slices()]
         met = np.unique(there[ndimage.maximum_filter(tube, 3)])
         if not set(met.tolist()) <= {0, *(piece + 1 for piece in joint.pieces)}:
-            return False
+            return None
         self.listed.merge(*joint.pieces)
         self.taken.update(joint.points)
-        if make:
-            self.made.merge(*joint.pieces)
-            tube &= there == 0
-            there[tube] = joint.pieces[0] + 1
-            self.tubes[box.slices()][tube] = self.tubes.max() + 1
-        return True
+        return _Tube(box, tube & (there == 0))
+
+    def share(self, drawn: _Tube) -> float:
+        """Volume of a tube over that of all pieces."""
+        return float(np.count_nonzero(drawn.added) * self.pieces.grid.voxel_volume / self.pieces.volume.sum())
+
+    def make(self, joint: Joint, drawn: _Tube) -> None:
+        """Make a joint, of which the tube was drawn."""
+        self.made.merge(*joint.pieces)
+        there = drawn.box.slices()
+        self.index[there][drawn.added] = joint.pieces[0] + 1
+        self.tubes[there][drawn.added] = self.tubes.max() + 1
 
     def open_ends(self, ends: Ends, goes_on: FloatArray, dropped: NDArray[np.bool_]) -> list[Proposal]:
         """Of the ``ends`` that nothing continues and that stay, those that probably go on."""

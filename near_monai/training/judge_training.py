@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from near_monai.corruption.corrupt_label import CorruptLabel
-from near_monai.corruption.torn_trees import solid_body, tear
-from near_monai.geometry.boxes import Box, voxels_of
+from near_monai.corruption.torn_trees import tear
+from near_monai.geometry.boxes import voxels_of
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.geometry.distance import signed_distance
@@ -38,9 +38,6 @@ BESIDE_MM = 2.0
 ON_MM3, ON_MM, LOST_MM, AHEAD = 1.5, 5.0, 1.0, 0.5
 #: Share of the examples that are torn, and share that have other errors, too.
 TORN, ROUGH = 0.85, 0.4
-#: Share of the trees of which only a box is seen, half of its sides in mm; and share with a solid body beside them.
-CUT, CUT_MM = 0.25, (10.0, 30.0)
-SOLID = 0.2
 #: Parts that the torn trees are split into: pieces are judged by joints that were judged by the other parts.
 FOLDS = 4
 
@@ -109,12 +106,7 @@ def torn_example(
     truth: NDArray[np.bool_], grid: Grid, network: NearNetwork, space: WorkingSpace, rng: Generator
 ) -> Example:
     """``truth`` ``(X, Y, Z)`` of a whole tree on ``grid``, torn, roughened now and then, and seen by F."""
-    if rng.random() < CUT:
-        part = _part(truth, grid, rng)
-        truth, grid = truth[part.slices()], part.grid(grid)
     label = tear(truth, grid, rng) if rng.random() < TORN else truth
-    while rng.random() < SOLID:
-        label = label | solid_body(truth, grid, rng)
     if rng.random() < ROUGH:
         corrupt = CorruptLabel(str(rng.choice(["mild", "moderate", "severe"])))
         corrupt.set_random_state(seed=int(rng.integers(2**31)))
@@ -125,14 +117,6 @@ def torn_example(
     likely = occupancy(label[None], grid, network, space, evidence=evidence).probability[0].astype(np.float32)
     decided = decide_by_noise(evidence.shown(label), likely, grid, VESSEL, evidence.found)
     return Example.of(decided.mask, likely, truth, grid)
-
-
-def _part(mask: NDArray[np.bool_], grid: Grid, rng: Generator) -> Box:
-    """A box around a voxel of ``mask``."""
-    centre = voxels_of(mask)[rng.integers(np.count_nonzero(mask))]
-    half = np.ceil(rng.uniform(*CUT_MM, 3) / grid.spacing).astype(int)
-    (a, b, c), (x, y, z) = np.maximum(centre - half, 0).tolist(), np.minimum(centre + half, grid.shape).tolist()
-    return Box((a, b, c), (x, y, z))
 
 
 def folds(examples: Sequence[Example]) -> Iterator[tuple[list[Example], Sequence[Example]]]:
