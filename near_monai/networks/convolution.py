@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
-#: Normalisation as MONAI names it: ``"batch"``, or ``("group", {"num_groups": 8})``.
+from near_monai.errors import NearError
+
+#: Normalisation by MONAI's names: ``"batch"``, or ``("group", {"num_groups": 8})``.
 Norm = str | tuple[str, dict[str, int]]
 
 
@@ -48,5 +49,15 @@ def convolution(
     conv = Conv3d(
         in_channels, out_channels, 3, stride, dilation, dilation=dilation, bias=False, padding_mode="replicate"
     )
-    layers: list[nn.Module] = [conv, get_norm_layer(norm, 3, out_channels)]
+    layers: list[nn.Module] = [conv, _normalisation(norm, out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+def _normalisation(norm: Norm, channels: int) -> nn.Module:
+    """What MONAI's ``get_norm_layer`` gives; refining one map shall not wait seconds for MONAI to load."""
+    name, options = (norm, {}) if isinstance(norm, str) else norm
+    if name == "batch":
+        return nn.BatchNorm3d(channels, **options)
+    if name == "group":
+        return nn.GroupNorm(num_channels=channels, **options)
+    raise NearError(f"norm {name!r}; expected 'batch' or 'group'")

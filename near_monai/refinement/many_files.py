@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 
-import monai
 import torch
 
 from near_monai.anatomy import VESSEL, Anatomy, table_of
@@ -143,7 +143,7 @@ def _settings(options: Options, anatomy: Anatomy) -> Row:
 def head_of(source: str | Path, options: Options, device: str) -> Row:
     """What is said of a run as a whole."""
     return {
-        "versions": {"near_monai": __version__, "monai": monai.__version__, "torch": torch.__version__},
+        "versions": {"near_monai": __version__, "monai": version("monai"), "torch": torch.__version__},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": str(source),
         "options": asdict(options),
