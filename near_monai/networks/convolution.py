@@ -55,9 +55,9 @@ def convolution(
 
 def _normalisation(norm: Norm, channels: int) -> nn.Module:
     """What MONAI's ``get_norm_layer`` gives; refining one map shall not wait seconds for MONAI to load."""
-    name, options = (norm, {}) if isinstance(norm, str) else norm
+    name, options = (norm, dict[str, int]()) if isinstance(norm, str) else norm
     if name == "batch":
-        return nn.BatchNorm3d(channels, **options)
+        return nn.BatchNorm3d(channels)
     if name == "group":
-        return nn.GroupNorm(num_channels=channels, **options)
+        return nn.GroupNorm(options["num_groups"], channels)
     raise NearError(f"norm {name!r}; expected 'batch' or 'group'")
