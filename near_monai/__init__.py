@@ -15,6 +15,7 @@ The wings in the order of their imports: each imports only what stands above it.
 - ``fusion``: from the masks of all structures to one consistent map.
 - ``metrics``: how well a mask agrees with the truth.
 - ``runs``: what a run over many cases keeps: its settings and its records.
+- ``trees``: from a mask to rooted trees, and what is measured of them.
 - ``refinement``: an array, a file, a folder refined.
 - ``transforms``: MONAI's transforms for all of this.
 - ``datasets``: what F learns from.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from near_monai.networks.weight_files import load_network
     from near_monai.phantoms.coronary import coronary_tree
     from near_monai.refinement.one_array import RefinedLabel, refine
+    from near_monai.trees.one_map import tree
 
 __all__ = [
     "CodeEncoder",
@@ -67,6 +69,7 @@ __all__ = [
     "redraw",
     "refine",
     "score",
+    "tree",
 ]
 
 

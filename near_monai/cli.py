@@ -14,6 +14,7 @@ from near_monai.commands.refining import fuse, redraw, refine, structures
 from near_monai.commands.reviewing import apply, report
 from near_monai.commands.scoring import evaluate, phantom
 from near_monai.commands.sharing import dataset, pack, surface
+from near_monai.commands.vessels import tree
 from near_monai.errors import NearError, UsageError, in_one_line
 from near_monai.version import __version__
 
@@ -46,7 +47,7 @@ def _before(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(refine, report, apply, fuse, redraw),
     *(train, evaluate, phantom, prepare),
-    *(surface, structures, dataset, pack),
+    *(tree, surface, structures, dataset, pack),
 )
 for command in COMMANDS:
     others_too = {"allow_extra_args": True, "ignore_unknown_options": True} if command is train else None

@@ -26,6 +26,7 @@ OF_PYTHON = {
     "redraw": "inferers.saved_codes",
     "refine": "refinement.one_array",
     "score": "metrics.mask_metrics",
+    "tree": "trees.one_map",
 }
 #: What configurations need, beside all of these.
 OF_CONFIGURATIONS = {

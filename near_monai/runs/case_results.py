@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from near_monai.data.case_lists import Case
@@ -25,12 +26,17 @@ def results_of(case: Case) -> tuple[str, ...]:
     )
 
 
-def written(case: Case, output: Path) -> dict[str, str]:
-    """Fingerprints of the files that are there of a case."""
-    return {name: fingerprint(output / name) for name in results_of(case) if (output / name).is_file()}
+def written(case: Case, output: Path, results: Callable[[Case], tuple[str, ...]] = results_of) -> dict[str, str]:
+    """Fingerprints of those of its ``results`` that are there of a case."""
+    return {name: fingerprint(output / name) for name in results(case) if (output / name).is_file()}
 
 
-def clear(case: Case, output: Path, known: dict[str, str] | None) -> list[Path]:
+def clear(
+    case: Case,
+    output: Path,
+    known: dict[str, str] | None,
+    results: Callable[[Case], tuple[str, ...]] = results_of,
+) -> list[Path]:
     """Take away what is there of a case: nothing may pass for the result of the run that begins.
 
     Args:
@@ -38,6 +44,7 @@ def clear(case: Case, output: Path, known: dict[str, str] | None) -> list[Path]:
         output: folder of the run.
         known: fingerprints of the files as the last run wrote them. Those are removed; what is not so any more, because
             somebody has changed it, is moved to ``replaced/``. ``None``: remove all, a killed run wrote them.
+        results: its files, relative to ``output``.
 
     Returns:
         Where files were moved to.
@@ -46,7 +53,7 @@ def clear(case: Case, output: Path, known: dict[str, str] | None) -> list[Path]:
         OSError: something cannot be moved or removed.
     """
     moved = []
-    for name in results_of(case):
+    for name in results(case):
         path = output / name
         if not path.is_file():
             continue

@@ -1,0 +1,121 @@
+"""The ways through the voxels of a vessel, from its root to all of its ends: a tree, whatever loops the voxels make.
+
+Every voxel has one shortest way to the root, which keeps to the middle because shallow voxels cost more. The farthest
+voxel's way is the first path; what lies near it is explained by it; the farthest of what is left begins the next path,
+which ends where it meets an older one (Sato et al., TEASAR, 2000).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
+
+from near_monai.geometry.coordinates import FloatArray, Grid
+
+#: A path explains what lies within this many radii of it, plus so many mm: a wall is as rough as that.
+WITHIN_RADII, WITHIN_MM = 1.5, 1.0
+#: Cost of a step is its length over the depth to this power.
+CENTRED = 2
+#: mm behind an end that tell how thick it is; the first of them are its tip.
+BEHIND_MM, TIP_MM = 10.0, 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Lumen:
+    """The voxels of one component, and the steps between them.
+
+    Attributes:
+        mm: ``(N, 3)`` their centres, in the mm frame of a grid.
+        depth: ``(N,)`` how deep in mm each lies below the smooth wall; at least ``shallow``.
+        pairs: ``(2, M)`` voxels that touch each other.
+        shallow: the depth in mm of what lies outside of the smooth wall: the roughness of the mask.
+    """
+
+    mm: FloatArray
+    depth: FloatArray
+    pairs: NDArray[np.intp]
+    shallow: float
+
+    @classmethod
+    def of(cls, voxels: NDArray[np.intp], smooth: NDArray[np.float32], grid: Grid) -> Lumen:
+        """The lumen of ``voxels`` ``(N, 3)`` of ``grid``, in the order of the array.
+
+        ``smooth`` ``(X, Y, Z)`` is the signed distance to the wall, see
+        :func:`near_monai.geometry.smooth_distance.smooth_distance`.
+        """
+        wide = np.add(grid.shape, 2)  # a rim, so that the last voxel of a row is no neighbour of the first of the next
+        flat = np.ravel_multi_index(tuple(voxels.T), tuple(wide))
+        pairs = []
+        for step in itertools.islice(itertools.product((-1, 0, 1), repeat=3), 14, None):
+            target = flat + int(np.dot(step, [wide[1] * wide[2], wide[2], 1]))
+            place = np.minimum(np.searchsorted(flat, target), len(flat) - 1)
+            met = np.flatnonzero(flat[place] == target)
+            pairs.append(np.stack([met, place[met]]))
+        shallow = min(grid.spacing) / 4
+        depth = np.maximum(-smooth[tuple(voxels.T)].astype(np.float64), shallow)
+        return cls(grid.to_mm(voxels), depth, np.concatenate(pairs, axis=1), shallow)
+
+    @cached_property
+    def lengths(self) -> FloatArray:
+        """``(M,)`` mm of every step."""
+        one, other = self.pairs
+        return np.asarray(np.linalg.norm(self.mm[one] - self.mm[other], axis=1))
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """For what lies near a point."""
+        return cKDTree(self.mm)
+
+    def graph(self, cost: FloatArray) -> csr_array:
+        """The steps as a graph, with a ``cost (M,)`` each."""
+        return coo_array((cost, self.pairs), (len(self.mm),) * 2).tocsr()
+
+    def distances(self, root: int) -> FloatArray:
+        """``(N,)`` mm from ``root`` through the lumen."""
+        return np.asarray(dijkstra(self.graph(self.lengths), directed=False, indices=root))
+
+    def ways(self, root: int) -> NDArray[np.int32]:
+        """``(N,)`` the next voxel on the way to ``root`` that keeps to the middle; below 0 at ``root``."""
+        one, other = self.pairs
+        cost = self.lengths / (0.5 * (self.depth[one] + self.depth[other])) ** CENTRED
+        return np.asarray(dijkstra(self.graph(cost), directed=False, indices=root, return_predecessors=True)[1])
+
+    def paths(self, root: int) -> list[list[int]]:
+        """Paths of voxels, longest first: each begins at ``root`` or on an older path, and runs to an end."""
+        distance, way = self.distances(root), self.ways(root)
+        taken, explained, paths = np.zeros(len(distance), bool), np.zeros(len(distance), bool), []
+        taken[root] = True
+        for tip in np.argsort(-distance).tolist():
+            if explained[tip] or tip == root:
+                continue
+            path = [tip]
+            while not taken[path[-1]]:
+                path.append(int(way[path[-1]]))
+            new = np.array(path[:-1])
+            taken[new] = True
+            near = self.tree.query_ball_point(self.mm[new], WITHIN_RADII * self.depth[new] + WITHIN_MM)
+            explained[np.concatenate([np.asarray(found, np.intp) for found in near])] = True
+            paths.append(path[::-1])
+        return paths
+
+    def calibre_behind(self, path: list[int]) -> float:
+        """Median depth in mm of the voxels behind the end of ``path``."""
+        mm = self.mm[path[::-1]]
+        arc = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(mm, axis=0), axis=1))])
+        behind = (arc <= BEHIND_MM) & (arc >= min(TIP_MM, arc[-1] / 2))
+        return float(np.median(self.depth[path[::-1]][behind]))
+
+    def ends(self) -> dict[int, float]:
+        """Every end, and the median depth in mm of the vessel behind it."""
+        start = int(self.distances(int(np.argmax(self.depth))).argmax())
+        paths = self.paths(start)
+        ends = {path[-1]: self.calibre_behind(path) for path in paths}
+        ends[start] = self.calibre_behind(paths[0][::-1]) if paths else 0.0
+        return ends
