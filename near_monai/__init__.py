@@ -21,6 +21,7 @@ The wings in the order of their imports: each imports only what stands above it.
 - ``datasets``: what F learns from.
 - ``training``: how F learns.
 - ``review``: a person looks, and takes edits back.
+- ``audit``: which labels of a set are bad.
 - ``exports``: what goes to others.
 - ``commands``: what a user can do, by its purpose.
 - ``cli``: the door.
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
     from near_monai.networks.network import NearNetwork
     from near_monai.networks.weight_files import load_network
     from near_monai.phantoms.coronary import coronary_tree
+    from near_monai.refinement.consensus_map import Consensus, consensus
     from near_monai.refinement.one_array import RefinedLabel, refine
     from near_monai.trees.one_map import tree
 
 __all__ = [
     "CodeEncoder",
     "CodeTable",
+    "Consensus",
     "CorruptLabel",
     "Grid",
     "NearError",
@@ -64,6 +67,7 @@ __all__ = [
     "PointDataset",
     "RefinedLabel",
     "__version__",
+    "consensus",
     "coronary_tree",
     "load_network",
     "redraw",

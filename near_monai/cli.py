@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from near_monai.commands.auditing import audit
 from near_monai.commands.own_weights import prepare, train
-from near_monai.commands.refining import fuse, redraw, refine, structures
+from near_monai.commands.refining import consensus, fuse, redraw, refine, structures
 from near_monai.commands.reviewing import apply, report
 from near_monai.commands.scoring import evaluate, phantom
 from near_monai.commands.sharing import dataset, pack, surface
@@ -45,7 +46,7 @@ def _before(
 
 #: In the order in which help lists them.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(refine, report, apply, fuse, redraw),
+    *(refine, report, apply, audit, consensus, fuse, redraw),
     *(train, evaluate, phantom, prepare),
     *(tree, surface, structures, dataset, pack),
 )

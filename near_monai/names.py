@@ -14,6 +14,7 @@ OF_WEIGHTS = {
 }
 #: What a person needs in Python, beside these.
 OF_PYTHON = {
+    "Consensus": "refinement.consensus_map",
     "CorruptLabel": "corruption.corrupt_label",
     "Grid": "geometry.coordinates",
     "NearError": "errors",
@@ -21,6 +22,7 @@ OF_PYTHON = {
     "NearWarning": "errors",
     "PointDataset": "datasets.point_dataset",
     "RefinedLabel": "refinement.one_array",
+    "consensus": "refinement.consensus_map",
     "coronary_tree": "phantoms.coronary",
     "load_network": "networks.weight_files",
     "redraw": "inferers.saved_codes",

@@ -123,3 +123,30 @@ def structures(table: Table = None) -> None:
     from near_monai.networks.catalogue import structures_and_weights
 
     typer.echo(structures_and_weights(table))
+
+
+def consensus(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of label maps.")],
+    output: Output,
+    label: LabelOption = "auto",
+    all_labels: Annotated[bool, typer.Option("--all-labels", help="Every class of the table, made one map.")] = False,
+    structure: Annotated[str | None, typer.Option(help="What the class is, by its name in the anatomy table.")] = None,
+    table: Table = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Make one map per case of what several maps agree on.
+
+    Of readers, networks or time points. agreement/ says where they agree, consensus.json where they do not.
+
+    Example: near-monai consensus reader_1/ reader_2/ -o agreed/
+    """
+    from near_monai.data.class_selection import ALL
+    from near_monai.refinement.consensus_folders import consensus_folders
+
+    if all_labels and (label != "auto" or structure):
+        raise typer.BadParameter("goes without --label and --structure", param_hint="--all-labels")
+    which = ALL if all_labels else label_of(label)
+    run = consensus_folders(folders, output, which, structure, table, device, quiet)
+    if not quiet:
+        typer.echo(f"{len(run['cases'])} cases written to {output}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER = "codes", "probability", "bridges", "reviewed"
-REPLACED_FOLDER = "replaced"
-SIDE_FOLDER = "sides"
-RUN_FILE, FUSE_FILE, REPORT_FILE = "run.json", "fuse.json", "report.html"
+REPLACED_FOLDER, SIDE_FOLDER, AGREEMENT_FOLDER = "replaced", "sides", "agreement"
+RUN_FILE, FUSE_FILE, CONSENSUS_FILE, REPORT_FILE = "run.json", "fuse.json", "consensus.json", "report.html"
 TREES_FILE, BRANCHES_FILE = "trees.json", "branches.csv"
 #: Folders in that of a run, and files that say that a folder is one of ours.
-RESULT_FOLDERS = (CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER, REPLACED_FOLDER, SIDE_FOLDER)
-RESULT_FILES = (RUN_FILE, FUSE_FILE, TREES_FILE)
+RESULT_FOLDERS = (
+    *(CODE_FOLDER, PROBABILITY_FOLDER, BRIDGE_FOLDER, REVIEW_FOLDER),
+    *(REPLACED_FOLDER, SIDE_FOLDER, AGREEMENT_FOLDER),
+)
+RESULT_FILES = (RUN_FILE, FUSE_FILE, CONSENSUS_FILE, TREES_FILE)

@@ -1,0 +1,1 @@
+"""Which labels of a set are bad, by shape alone."""
