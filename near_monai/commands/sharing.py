@@ -37,16 +37,20 @@ def dataset(
         Path, typer.Argument(metavar="DATASET", help="MSD or nnU-Net data set that they were made from.")
     ],
     output: Output,
+    ignore_uncertain: Annotated[
+        float | None, typer.Option(metavar="P", help="What F is less sure of than P gets the label ignore.")
+    ] = None,
 ) -> None:
     """Put refined labels in the place of those of a data set.
 
     The output folder gets the data set (MSD or nnU-Net); what else it holds, such as images, is linked, not copied.
+    With --ignore-uncertain .8, training leaves out what nobody knows (refine with --save-probability before).
 
     Example: near-monai dataset refined/ Dataset001/ -o Dataset501/
     """
     from near_monai.exports.relabelled_dataset import exchange_labels
 
-    typer.echo(f"{exchange_labels(refined, source, output)} labels written to {output}")
+    typer.echo(f"{exchange_labels(refined, source, output, ignore_uncertain)} labels written to {output}")
 
 
 def pack(

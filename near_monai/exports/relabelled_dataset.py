@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from near_monai.data.case_lists import DESCRIPTION, Case, find_cases
@@ -18,15 +19,20 @@ from near_monai.data.failed_cases import Outcomes
 from near_monai.data.fingerprints import voxel_file
 from near_monai.data.folder_walk import LABEL_FOLDER
 from near_monai.errors import NearError, printable, some
+from near_monai.exports.undecided_places import Undecided
 from near_monai.formats.atomic_writing import claim_empty, replacing, write_json
-from near_monai.formats.label_maps import read_label, suffix_of
+from near_monai.formats.label_maps import read_label, suffix_of, write_label
 from near_monai.formats.voxel_values import values_in
 from near_monai.version import __version__
 
 IMAGE_FOLDER = "imagesTr"
+#: What nnU-Net calls the label of voxels that no loss sees; its number must be the highest.
+IGNORE = "ignore"
+#: The largest label of a map of one byte per voxel.
+LARGEST_BYTE = 255
 
 
-def exchange_labels(refined: Path, source: Path, output: Path) -> int:
+def exchange_labels(refined: Path, source: Path, output: Path, sure: float | None = None) -> int:
     """Write the data set ``source`` anew with the labels of ``refined``.
 
     Labels are copied to where ``source`` has them, ``dataset.json`` keeps all that it says, with a note in its
@@ -37,6 +43,9 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
         refined: folder of refined label maps, for the cases of ``source`` and of the same file names.
         source: folder with a ``dataset.json``.
         output: new folder.
+        sure: voxels of which F is less sure than this, and others that are undecided (see
+            :class:`near_monai.exports.undecided_places.Undecided`), get the label ``ignore``, which is the highest, as
+            nnU-Net wants it. ``None``: no such label.
 
     Returns:
         Number of cases.
@@ -54,10 +63,15 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
         raise NearError(f"{output}: lies in {source}, which it is to replace; give a folder beside it")
     claim_empty(output)
     content, outcomes = json.loads(description.read_text(encoding="utf-8-sig")), Outcomes()
+    undecided = None if sure is None else Undecided(refined, sure)
+    ignored = None if undecided is None else _ignore_label(content, description)
     for case in cases:
         with outcomes.of(case.name):
-            new = _checked(refined / case.file, case.label, _classes(content))
-            _copy_label(new, output / case.label.relative_to(source))
+            new, target = _checked(refined / case.file, case.label, _classes(content)), case.label.relative_to(source)
+            if undecided is None or ignored is None:
+                _copy_label(new, output / target)
+            else:
+                _write_with_ignored(case.name, new, output / target, undecided, ignored, _classes(content))
             for image in sorted(_images_of(case, source, content)):
                 if not image.is_file():
                     tqdm.write(printable(f"{case.name}: warning: its image {image} is not there"), file=sys.stderr)
@@ -65,7 +79,9 @@ def exchange_labels(refined: Path, source: Path, output: Path) -> int:
     if len(failed) < len(cases):
         images = {image for case in failed for image in _images_of(case, source, content)}
         _link_rest(source, output, {description, *images, *(path for case in cases for path in _files(case.label))})
-        write_json(output / DESCRIPTION, _described(content, source, failed, len(cases)))
+        write_json(
+            output / DESCRIPTION, _described(content, source, failed, len(cases)) | _with_ignored(content, ignored)
+        )
     outcomes.check(len(cases))
     return len(cases)
 
@@ -100,6 +116,49 @@ def _classes(content: dict[str, Any]) -> set[int]:
         return set()
     values = [one for value in named.values() for one in (value if isinstance(value, list) else [value])]
     return {int(value) for value in [*named, *values] if str(value).isdecimal()}
+
+
+def _ignore_label(content: dict[str, Any], where: Path) -> int:
+    """The number of the label ``ignore``: the one that there is, or the next after all that are named.
+
+    Raises:
+        NearError: no class is named, or the label is not the highest, which nnU-Net refuses.
+    """
+    named, classes = content.get("labels"), _classes(content)
+    if not isinstance(named, dict) or not classes - {0}:
+        raise NearError(f"{where}: names no classes under 'labels'; expected them, for the number of the ignore label")
+    known = named.get(IGNORE)
+    if known is None:
+        return max(classes) + 1
+    if int(known) != max(classes):
+        raise NearError(f"{where}: its label {IGNORE!r} is {known}; expected the highest number, {max(classes)}")
+    return int(known)
+
+
+def _with_ignored(content: dict[str, Any], ignored: int | None) -> dict[str, Any]:
+    """``labels`` with the label ``ignore``, by name as in nnU-Net or by number as in MSD; nothing without one."""
+    if ignored is None:
+        return {}
+    named = content["labels"]
+    if "background" in named or IGNORE in named or not all(str(key).isdecimal() for key in named):
+        return {"labels": named | {IGNORE: ignored}}
+    return {"labels": named | {str(ignored): IGNORE}}
+
+
+def _write_with_ignored(
+    name: str, refined: Path, target: Path, undecided: Undecided, ignored: int, classes: set[int]
+) -> None:
+    """Write a refined label to its place, with the label ``ignored`` where it is undecided.
+
+    Raises:
+        NearError: see :meth:`near_monai.exports.undecided_places.Undecided.voxels`, or the number is in use.
+    """
+    label = read_label(refined)
+    if unnamed := [value for value in values_in(label.array) if value >= ignored and value not in classes]:
+        raise NearError(f"{refined}: holds class {unnamed[0]}, which the {DESCRIPTION} does not name; name it there")
+    array = label.array.astype(np.uint16 if ignored > LARGEST_BYTE else label.array.dtype)
+    array[undecided.voxels(name, label)] = ignored
+    write_label(target, array, label)
 
 
 def _copy_label(refined: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from near_monai.cli import main
 from near_monai.data.case_lists import find_cases
 from near_monai.geometry.coordinates import Grid
+from near_monai.review.reviewed_run import finished_cases, read_run
 from near_monai.version import __version__
 
 MSD = {
@@ -184,3 +185,78 @@ def test_classes_that_the_data_set_does_not_have_stay_out(
         assert (new / "labelsTr" / "a.nii.gz").exists() == (value in allowed)
         said = f"holds classes ({value}) that neither {old}/labelsTr/a.nii.gz nor the dataset.json has"
         assert (said in capsys.readouterr().err) == (value not in allowed)
+
+
+def refined_with_doubts(tmp_path: Path, description: dict[str, Any], label: NDArray[np.bool_], grid: Grid) -> Path:
+    """A data set, refined with its probability; a proposed joint is added to the record."""
+    old = data_set(tmp_path / "Dataset001_Heart", description, label, grid)
+    assert run("refine", old, "-o", tmp_path / "refined", "--quiet", "--save-probability") == 0
+    record = tmp_path / "refined" / "run.json"
+    content = json.loads(record.read_text())
+    for case in content["cases"]:
+        case["findings"].append({"kind": "proposed", "place": [2.0, 13.0, 14.0], "volume_mm3": 0.0, "probability": 0.3})
+    record.write_text(json.dumps(content))
+    return old
+
+
+def test_what_is_undecided_gets_the_ignore_label(
+    tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = NNUNET | {"labels": {"background": 0, "coronary": 1}}
+    old, new = refined_with_doubts(tmp_path, named, noisy_vessel, vessel_grid), tmp_path / "new"
+    assert run("dataset", tmp_path / "refined", old, "-o", new, "--ignore-uncertain", ".8") == 0
+    assert json.loads((new / "dataset.json").read_text())["labels"] == {"background": 0, "coronary": 1, "ignore": 2}
+    read = [
+        np.asarray(nib.nifti1.load(folder / "a.nii.gz").dataobj) for folder in (tmp_path / "refined", new / "labelsTr")
+    ]
+    p = np.asarray(nib.nifti1.load(tmp_path / "refined" / "probability" / "a.nii.gz").dataobj)
+    unsure = (p > 0.2) & (p < 0.8)
+    assert unsure.any() and (read[1][unsure] == 2).all()
+    assert read[1][4, 24, 20] == 2  # where a joint was proposed
+    kept = read[1] != 2
+    np.testing.assert_array_equal(read[0][kept], read[1][kept])
+    assert (~kept).mean() < 0.1
+    assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "x", "--ignore-uncertain", "1.5") == 1
+    assert "expected a probability between 0.5 and 1" in capsys.readouterr().err
+
+
+def test_the_ignore_label_of_a_decathlon_set_is_named_by_its_number(
+    tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = refined_with_doubts(tmp_path, MSD, noisy_vessel, vessel_grid), tmp_path / "new"
+    assert run("dataset", tmp_path / "refined", old, "-o", new, "--ignore-uncertain", ".65") == 0
+    names = json.loads((new / "dataset.json").read_text())["labels"]
+    assert names == {"0": "background", "1": "coronary", "2": "ignore"}
+    for path in (tmp_path / "refined" / "probability").iterdir():
+        path.unlink()
+    assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "other", "--ignore-uncertain", ".65") == 1
+    assert "refine with --save-probability" in capsys.readouterr().err
+    unnamed = data_set(tmp_path / "unnamed", NNUNET, noisy_vessel, vessel_grid)
+    assert run("dataset", tmp_path / "refined", unnamed, "-o", tmp_path / "y", "--ignore-uncertain", ".65") == 1
+    assert "names no classes under 'labels'" in capsys.readouterr().err
+
+
+def test_rejected_places_are_ignored_too(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> None:
+    named = NNUNET | {"labels": {"background": 0, "coronary": 1}}
+    torn = noisy_vessel.copy()
+    torn[20:24] = False
+    old = data_set(tmp_path / "old", named, torn, vessel_grid)
+    refined = tmp_path / "refined"
+    assert run("refine", old, "-o", refined, "--quiet", "--save-probability") == 0
+    case = next(finished_cases(refined, read_run(refined)))
+    bridge = next(edit for edit in case.edits if edit.kind == "bridged")
+    assert run("apply", refined, "--reject", f"{case.row['name']}/{bridge.name}") == 0
+    assert run("dataset", refined / "reviewed", old, "-o", tmp_path / "new", "--ignore-uncertain", ".7") == 0
+    written = np.asarray(nib.nifti1.load(tmp_path / "new" / "labelsTr" / f"{case.row['name']}.nii.gz").dataobj)
+    assert (written[tuple(bridge.voxels.T)] == 2).all()
+
+
+def test_nnunet_finds_nothing_wrong(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> None:
+    integrity = pytest.importorskip("nnunetv2.experiment_planning.verify_dataset_integrity")
+    named = NNUNET | {"labels": {"background": 0, "coronary": 1}}
+    old, new = refined_with_doubts(tmp_path, named, noisy_vessel, vessel_grid), tmp_path / "Dataset501_Heart"
+    for folder in ("imagesTr", "imagesTs"):  # nnU-Net numbers the channels
+        for path in list((old / folder).iterdir()):
+            path.rename(path.with_name(path.name.replace(".nii.gz", "_0000.nii.gz")))
+    assert run("dataset", tmp_path / "refined", old, "-o", new, "--ignore-uncertain", ".8") == 0
+    integrity.verify_dataset_integrity(str(new), num_processes=1)
