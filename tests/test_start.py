@@ -17,7 +17,7 @@ print("loaded:", *[name for name in {HEAVY} if name in sys.modules])
 
 
 def test_refining_one_map_loads_no_monai(tmp_path: Path) -> None:
-    x, y, z = np.indices((60, 24, 24)) * 0.5
+    _, y, z = np.indices((60, 24, 24)) * 0.5
     vessel = np.hypot(y - 6, z - 6) < 1.5
     nib.save(nib.Nifti1Image(vessel.astype(np.uint8), np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "case.nii.gz")
     done = subprocess.run(

@@ -10,6 +10,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +119,14 @@ class Pieces:
         axes = np.array([_axis(grid.to_mm(part)) for part in found.parts]).reshape(-1, 3)
         return cls(found, index, line, found.sizes * grid.voxel_volume, likely, axes, probability, grid)
 
+    @cached_property
+    def ends(self) -> NDArray[np.intp]:
+        """Centreline voxels where vessels end; one that touches the border of the volume goes on beyond it."""
+        ends = np.flatnonzero(self.line.end)
+        reach = self.line.radius[ends, None]
+        low, high = (self.grid.to_voxel(self.line.mm[ends] + side) for side in (-reach, reach))
+        return ends[np.all((low > 0) & (high < np.subtract(self.grid.shape, 1)), axis=1)]
+
     def slim(self) -> Pieces:
         """The same without what is as large as the volume: enough for :mod:`near_monai.repair.piece_features`."""
         nothing = np.zeros((0, 0, 0), np.int32)
@@ -143,7 +152,7 @@ class _Way:
 
 def find_joints(pieces: Pieces) -> list[Joint]:
     """Every end of every piece with the best point of each other piece within reach; one joint per such two points."""
-    ways = [way for end in np.flatnonzero(pieces.line.end).tolist() for way in _ways(end, pieces.line)]
+    ways = [way for end in pieces.ends.tolist() for way in _ways(end, pieces.line)]
     claims = defaultdict(list)
     for way in ways:
         claims[way.start].append(way)

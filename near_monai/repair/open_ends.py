@@ -53,16 +53,14 @@ class Ends:
 
     @classmethod
     def of(cls, pieces: Pieces) -> Ends:
-        """All ends of ``pieces`` but those that the border of the volume makes."""
+        """All ends of ``pieces`` that lead somewhere."""
         line, grid = pieces.line, pieces.grid
-        points = np.flatnonzero(line.end)
+        points = np.array([end for end in pieces.ends.tolist() if line.direction(end).any()], np.intp)
         ways = np.array([line.direction(point) for point in points.tolist()]).reshape(-1, 3)
-        tips = line.mm[points] + ways * line.radius[points, None]
-        voxel, last = grid.to_voxel(tips), np.subtract(grid.shape, 1)
-        kept = ways.any(1) & np.all((voxel >= 0) & (voxel <= last), axis=1)
-        ahead = np.round(grid.to_voxel(tips + AHEAD_MM * ways)).astype(int).clip(0, last)
+        tips = np.array([line.tip(point) for point in points.tolist()]).reshape(-1, 3)
+        ahead = np.round(grid.to_voxel(tips + AHEAD_MM * ways)).astype(int).clip(0, np.subtract(grid.shape, 1))
         likely = np.maximum(pieces.probability[tuple(ahead.T)], LEAST_F)
-        return cls(points[kept], tips[kept], ways[kept], np.log(likely[kept], dtype=np.float64))
+        return cls(points, tips, ways, np.log(likely, dtype=np.float64))
 
 
 def end_features(pieces: Pieces, ends: Ends, joints: Sequence[Joint], probability: FloatArray) -> FloatArray:

@@ -30,8 +30,8 @@ from near_monai.repair.piece_features import piece_features
 TREE = 0.1
 #: ... and are joined only at the thick end of one of them: the radius there over the piece's largest.
 THICK_END = 0.8
-#: A joint that adds more than this share of the whole volume does much harm if it is wrong, and must be so probable.
-MUCH, MUCH_SURE = 0.03, 0.9
+#: A wrong joint that adds this share of the whole costs half of it, 0.01, in Dice: what adds more must be so probable.
+MUCH, MUCH_SURE = 0.02, 0.9
 #: An end that goes on with at least this probability is listed.
 OPEN_END = 0.5
 #: A piece of this volume in mm^3, or of this share of the whole, is never dropped, whatever it looks like.

@@ -64,6 +64,13 @@ def test_nothing_is_joined_beyond_reach_or_alone() -> None:
     assert joints_of(ring(5, 25) | ring(25 + far, 85)) == []
 
 
+def test_vessels_that_leave_the_volume_are_not_joined_at_its_border() -> None:
+    mask = ring(5, 85) & (Z < 10)  # the upper half of a vessel that runs in the last slices
+    mask &= (np.hypot(X - 20, Y - 20) > 4) & (Z > 8)
+    free = joints_of(mask)
+    assert free and not joints_of(mask[:, :, :20], grid=Grid((110, 110, 20), GRID.spacing))
+
+
 def test_a_blob_has_no_direction_and_can_be_joined() -> None:
     blob = (
         np.sqrt((X - 3 - 22 * np.cos(np.radians(55))) ** 2 + (Y - 3 - 22 * np.sin(np.radians(55))) ** 2 + (Z - 10) ** 2)
