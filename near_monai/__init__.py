@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from near_monai.corruption.corrupt_label import CorruptLabel
     from near_monai.datasets.point_dataset import PointDataset
     from near_monai.errors import NearError, NearWarning
+    from near_monai.exports.one_surface import surface
     from near_monai.geometry.coordinates import Grid
     from near_monai.inferers.near_inferer import NearInferer
     from near_monai.inferers.saved_codes import redraw
@@ -73,6 +74,7 @@ __all__ = [
     "redraw",
     "refine",
     "score",
+    "surface",
     "tree",
 ]
 

@@ -28,6 +28,7 @@ OF_PYTHON = {
     "redraw": "inferers.saved_codes",
     "refine": "refinement.one_array",
     "score": "metrics.mask_metrics",
+    "surface": "exports.one_surface",
     "tree": "trees.one_map",
 }
 #: What configurations need, beside all of these.

@@ -14,20 +14,24 @@ def surface(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Label file, folder, dataset.json or datalist.")],
     output: Output,
     label: LabelOption = "auto",
-    kind: Annotated[Literal["stl", "ply"], typer.Option("--format", help="Binary STL or PLY.")] = "stl",
+    kind: Annotated[Literal["stl", "ply", "vtp"], typer.Option("--format", help="STL, PLY or VTP.")] = "stl",
+    smooth: Annotated[bool, typer.Option("--smooth", help="Without staircase.")] = False,
+    caps: Annotated[bool, typer.Option("--caps", help="Smooth, and cut flat at the ends of vessels.")] = False,
+    triangle: Annotated[float | None, typer.Option(min=0.02, help="Smooth, with edges of so many mm at most.")] = None,
     table: Table = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write label maps as closed surfaces, STL or PLY.
+    """Write label maps as closed surfaces: STL, PLY or VTP.
 
     They are in mm of the world (RAS) and have the volume of the label. Of a map of several classes each gets its own,
     NAME_CLASS.stl, unless --label chooses one.
 
-    Example: near-monai surface refined/ -o surfaces/ --format ply
+    Example: near-monai surface refined/ -o surfaces/ --smooth --format ply
     """
-    from near_monai.exports.surface_meshes import write_surfaces
+    from near_monai.exports.surface_meshes import Kind, write_surfaces
 
-    count = write_surfaces(source, output, label_of(label), kind, quiet, table)
+    how = Kind(smooth, caps, triangle)
+    count = write_surfaces(source, output, label_of(label), kind, quiet, table, how)
     typer.echo(f"{count} surfaces written to {output}")
 
 

@@ -17,12 +17,15 @@ from near_monai.data.case_lists import find_cases
 from near_monai.data.class_selection import AUTO, OneClass, Wanted, choose_label, mask_of
 from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError, printable
-from near_monai.formats.atomic_writing import replacing
+from near_monai.exports.flat_ends import ends_of
+from near_monai.exports.smooth_surface import smooth_mesh
+from near_monai.exports.surface_files import WRITERS, Surface, volume_of
 from near_monai.formats.label_maps import LabelMap, read_label
 from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.boxes import box_of
 from near_monai.geometry.coordinates import spacing_of
 from near_monai.geometry.distance import signed_distance
+from near_monai.trees.one_map import trees_in
 
 #: Standard deviation, in voxels, of the Gaussian that takes the staircase out of the distance.
 SMOOTH = 0.7
@@ -30,26 +33,25 @@ SMOOTH = 0.7
 MARGIN = 3
 #: Steps by which the level is moved until the surface encloses the volume of the voxels.
 CORRECTIONS = 2
-#: 3D Slicer reads the frame from this comment, and takes LPS without it.
-COMMENT = "near_monai SPACE=RAS"
 
 
 @dataclass(frozen=True)
-class Surface:
-    """A closed triangle mesh.
+class Kind:
+    """How surfaces are made.
 
     Attributes:
-        vertices: ``(N, 3)`` float64, RAS world mm.
-        faces: ``(M, 3)`` int32, indices of vertices, anticlockwise as seen from outside.
+        smooth: without staircase, see :mod:`near_monai.exports.smooth_surface`.
+        caps: with flat ends of vessels; these are smooth in any case.
+        triangle: mean length of their edges in mm, at most; ``None`` for about two thirds of a voxel.
     """
 
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int32]
+    smooth: bool = False
+    caps: bool = False
+    triangle: float | None = None
 
-    @property
-    def volume(self) -> float:
-        """Enclosed volume in mm^3."""
-        return _volume(self.vertices, self.faces)
+
+#: As they have always been.
+PLAIN = Kind()
 
 
 def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
@@ -76,7 +78,7 @@ def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
     level = float(order[count - 1 : count + 1].mean())  # as many voxels; then the flat faces between them count, too
     for _ in range(CORRECTIONS):
         mesh = marching_cubes(smooth, level, spacing=spacing)
-        missing = count * float(np.prod(spacing)) - _volume(mesh[0], mesh[1])
+        missing = count * float(np.prod(spacing)) - volume_of(mesh[0], mesh[1])
         level += float(np.clip(missing / mesh_surface_area(mesh[0], mesh[1]), -min(spacing) / 2, min(spacing) / 2))
     vertices, faces, _, _ = marching_cubes(smooth, level)
     world = (vertices + np.asarray(box.start) - MARGIN) @ affine[:3, :3].T + affine[:3, 3]
@@ -85,61 +87,45 @@ def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
     return Surface(world, np.ascontiguousarray(faces, np.int32))
 
 
-def _volume(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:
-    a, b, c = (vertices - vertices[0])[faces.T]
-    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+def surface_in(file: LabelMap, label: OneClass, anatomy: Anatomy, kind: Kind) -> Surface:
+    """The surface of class ``label`` of a map.
 
-
-def write_stl(path: Path, surface: Surface) -> None:
-    """Write a binary STL; it holds no units, which are mm."""
-    corners = surface.vertices[surface.faces].astype("<f4")
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    records = np.zeros(len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("spare", "<u2")])
-    records["normal"] = normals / np.where(length > 0, length, 1)
-    records["corners"] = corners
-    with replacing(path) as part:
-        part.write_bytes(
-            COMMENT.ljust(80).encode() + np.uint32(len(records)).astype("<u4").tobytes() + records.tobytes()
-        )
-
-
-def write_ply(path: Path, surface: Surface) -> None:
-    """Write a binary PLY."""
-    header = (
-        f"ply\nformat binary_little_endian 1.0\ncomment {COMMENT}\nelement vertex {len(surface.vertices)}\n"
-        "property float x\nproperty float y\nproperty float z\n"
-        f"element face {len(surface.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    records = np.zeros(len(surface.faces), [("count", "u1"), ("face", "<i4", 3)])
-    records["count"], records["face"] = 3, surface.faces
-    with replacing(path) as part:
-        part.write_bytes(header.encode() + surface.vertices.astype("<f4").tobytes() + records.tobytes())
-
-
-WRITERS = {"stl": write_stl, "ply": write_ply}
+    Raises:
+        NearError: there is none of it, or flat ends are wanted of what has no tree.
+    """
+    mask = mask_of(file.array, label)
+    if not (kind.smooth or kind.caps or kind.triangle):
+        return surface_of(mask, file.affine)
+    where = str(file.path or "label map")
+    ends = ends_of(trees_in(file, label, anatomy, where).trees) if kind.caps else []
+    if kind.caps and not ends:
+        raise NearError(f"{where}: has no vessel that is longer than wide, and no ends; leave --caps out")
+    vertices, faces, patch = smooth_mesh(mask, file.affine, ends, kind.triangle)
+    return Surface(vertices.astype(np.float64), faces, patch if ends else patch[:0], tuple(end.kind for end in ends))
 
 
 def write_surfaces(
     source: Path,
     output: Path,
     label: Wanted,
-    kind: str = "stl",
+    ending: str = "stl",
     quiet: bool = False,
     table: str | Path | None = None,
+    kind: Kind = PLAIN,
 ) -> int:
-    """Write the surface of every case of ``source`` as ``output``/NAME.``kind``; one bad case does not stop the others.
+    """Write the surface of every case of ``source`` as ``output``/NAME.``ending``; one bad case stops no other.
 
-    Of a map of several classes each has its own surface, NAME_CLASS.``kind``, if none is chosen. An empty map has none:
-    it is named, and nothing is written.
+    Of a map of several classes each has its own surface, NAME_CLASS.``ending``, if none is chosen. An empty map has
+    none: it is named, and nothing is written.
 
     Args:
         source: see :func:`near_monai.data.case_lists.find_cases`.
         output: folder to write to.
         label: the class; found out in every map, it is each that there is.
-        kind: ``"stl"`` or ``"ply"``.
+        ending: ``"stl"``, ``"ply"`` or ``"vtp"``.
         quiet: no progress bar.
         table: anatomy table that names the classes; ``None`` for the heart's.
+        kind: how surfaces are made.
 
     Returns:
         Number of surfaces.
@@ -154,11 +140,11 @@ def write_surfaces(
             if not file.array.any():
                 tqdm.write(printable(f"{case.name}: the label map is empty, and has no surface"), file=sys.stderr)
                 continue
-            for chosen, ending in _classes(file, label, anatomy).items():
-                path = output / f"{case.name}{ending}.{kind}"
+            for chosen, name in _classes(file, label, anatomy).items():
+                path = output / f"{case.name}{name}.{ending}"
                 if path.exists():
                     raise NearError(f"{path}: is there already; give a new folder, so that nothing is overwritten")
-                WRITERS[kind](path, surface_of(mask_of(file.array, chosen), file.affine))
+                WRITERS[ending](path, surface_in(file, chosen, anatomy, kind))
                 count += 1
     outcomes.check(len(cases))
     return count

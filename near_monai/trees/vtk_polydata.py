@@ -25,6 +25,7 @@ def write_vtp(
     triangles: NDArray[np.integer] | None = None,
     point_data: Arrays | None = None,
     cell_data: Arrays | None = None,
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write points in RAS mm with lines or triangles of them; the file says RAS.
 
@@ -35,6 +36,7 @@ def write_vtp(
         triangles: ``(M, 3)`` numbers of points, anticlockwise as seen from outside.
         point_data: by name, ``(N,)`` each.
         cell_data: by name, a value per line, or else per triangle.
+        words: by name, texts about the whole.
 
     Raises:
         NearError: it cannot be written.
@@ -42,13 +44,12 @@ def write_vtp(
     faces = np.zeros((0, 3), np.int64) if triangles is None else triangles
     stops = np.cumsum([len(line) for line in lines], dtype=np.int64)
     joined = np.concatenate([np.asarray(line, np.int64) for line in lines]) if len(lines) else np.zeros(0, np.int64)
-    words = "".join(f"{ord(letter)} " for letter in SPACE) + "0"
+    said = "".join(_texts(name, texts) for name, texts in {SPACE_FIELD: (SPACE,), **(words or {})}.items())
     parts = [
         '<?xml version="1.0"?>',
         '<VTKFile type="PolyData" version="1.0" byte_order="LittleEndian" header_type="UInt64">',
         "<PolyData>",
-        f'<FieldData><Array type="String" Name="{SPACE_FIELD}" NumberOfTuples="1" format="ascii">{words}</Array>'
-        "</FieldData>",
+        f"<FieldData>{said}</FieldData>",
         f'<Piece NumberOfPoints="{len(points)}" NumberOfVerts="0" NumberOfLines="{len(lines)}" NumberOfStrips="0" '
         f'NumberOfPolys="{len(faces)}">',
         f"<PointData>{_all(point_data)}</PointData>",
@@ -63,6 +64,12 @@ def write_vtp(
     ]
     with replacing(path) as part:
         part.write_text("\n".join(parts) + "\n", encoding="ascii")
+
+
+def _texts(name: str, texts: Sequence[str]) -> str:
+    """Texts as the numbers of their letters, a 0 after each."""
+    letters = " ".join(" ".join(map(str, (*text.encode(), 0))) for text in texts)
+    return f'<Array type="String" Name="{name}" NumberOfTuples="{len(texts)}" format="ascii">{letters}</Array>'
 
 
 def _all(arrays: Arrays | None) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from near_monai.cli import main
 from near_monai.datasets.coronary_cases import phantom_pair
 from near_monai.errors import NearError
-from near_monai.exports.surface_meshes import Surface, surface_of
+from near_monai.exports.surface_files import Surface
+from near_monai.exports.surface_meshes import surface_of
 
 
 def affine_of(spacing: tuple[float, float, float], mirrored: bool = False) -> NDArray[np.float64]:
