@@ -23,8 +23,8 @@ BLOCK = 8
 WINDOW = 32
 #: Blocks per side of a tile (64 voxels): smaller ones follow the vessel more closely, but have more halo.
 TILE = 8
-#: Blocks per side of a patch (32 voxels), in which F is evaluated at once.
-PATCH = 4
+#: Blocks per side of a patch (16 voxels), in which F is evaluated at once: smaller ones follow the wall, but overlap.
+PATCH = 2
 
 
 @dataclass(frozen=True)

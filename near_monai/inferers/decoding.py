@@ -5,21 +5,25 @@ Windows near the label are visited only; elsewhere the probability is 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from near_monai.geometry.boxes import Box, centres_in
+from near_monai.geometry.boxes import Box, box_of, centres_in
 from near_monai.geometry.coordinates import Grid
-from near_monai.geometry.windows import PATCH, TILE, WINDOW, Tile, Tiling, part_of
+from near_monai.geometry.windows import PATCH, TILE, WINDOW, Tile, Tiling, active_blocks, part_of
 from near_monai.inferers.case_code import CaseCode, device_of
 from near_monai.inferers.shared_cores import shared_cores
 from near_monai.networks.field import Code, OccupancyField
 
 #: How the working grid is visited: two coarse cells of context and then some, two fine cells, one coarse cell.
 WINDOWS, TILES, PATCHES = Tiling(WINDOW, halo=12), Tiling(TILE, halo=8), Tiling(PATCH, halo=4)
+
+#: A voxel on the face between two blocks belongs to both, in working voxels.
+EDGE = 1e-3
 
 
 def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.float32]:
@@ -33,46 +37,70 @@ def decode(case: CaseCode, field: OccupancyField, target: Grid) -> NDArray[np.fl
 
 
 def decode_all(
-    case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike = np.float32
-) -> NDArray[np.floating]:
-    """:func:`decode` for every structure that the field knows: ``(heads, X, Y, Z)`` of ``dtype``."""
-    asked = target if case.frame is None else case.frame.turned(target)
-    probability = _decode(case, field, asked, dtype)
-    return probability if case.frame is None else case.frame.pose.undo(probability)
-
-
-@torch.no_grad()
-def _decode(case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike) -> NDArray[np.floating]:
-    """:func:`decode_all`, with ``target`` in the mm frame of the codes."""
-    if case.blocks is None:
-        return _decode_whole(case, field, target)
-    probability = np.zeros((field.heads, *target.shape), dtype)
-    with shared_cores() as pool:
-        for window in WINDOWS.over(case.blocks):
-            base = field.base_features(_code_of(case, window.wide, device_of(field)))
-            fill = partial(_decode_tile, case, field, target, base, window, probability)
-            list(pool.map(fill, TILES.over(case.blocks, window.core)))  # raises what went wrong
-    return probability
-
-
-def _decode_tile(
     case: CaseCode,
     field: OccupancyField,
     target: Grid,
-    base: torch.Tensor,
-    window: Tile,
-    probability: NDArray[np.floating],
-    tile: Tile,
-) -> None:
-    """Fill ``probability`` in ``tile``, given level 0 of the features in the ``window`` that it lies in."""
-    code = _code_of(case, tile.wide, base.device)
-    features = field.fine_features(part_of(base, tile.wide, window.wide), code)
-    for patch in PATCHES.over(case.blocks, tile.core) if case.blocks is not None else ():
-        there = centres_in(patch.core.grid(case.grid), target)
-        if 0 not in there.shape:
-            parts = [part_of(feature, patch.wide, tile.wide) for feature in features]  # only these are interpolated
-            axes = there.grid(target).axes_in(patch.wide.grid(case.grid))
-            probability[:, *there.slices()] = field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+    dtype: DTypeLike = np.float32,
+    wanted: NDArray[np.bool_] | None = None,
+) -> NDArray[np.floating]:
+    """:func:`decode` for every structure that the field knows: ``(heads, X, Y, Z)`` of ``dtype``.
+
+    Of ``wanted`` voxels, ``(X, Y, Z)``, at least these have their probability; others may be 0.
+    """
+    if case.frame is None:
+        return _decode(case, field, target, dtype, wanted)
+    pose = case.frame.pose
+    turned = None if wanted is None else pose.turn(wanted)
+    return pose.undo(_decode(case, field, case.frame.turned(target), dtype, turned))
+
+
+@torch.no_grad()
+def _decode(
+    case: CaseCode, field: OccupancyField, target: Grid, dtype: DTypeLike, wanted: NDArray[np.bool_] | None
+) -> NDArray[np.floating]:
+    """:func:`decode_all`, with ``target`` and ``wanted`` in the frame of the codes."""
+    if case.blocks is None:
+        return _decode_whole(case, field, target)
+    blocks = case.blocks
+    if wanted is not None:
+        blocks = blocks & active_blocks(wanted, target, case.grid, EDGE * min(case.grid.spacing))
+    job = _Decoding(case, field, target, blocks, wanted, np.zeros((field.heads, *target.shape), dtype))
+    with shared_cores() as pool:
+        for window in WINDOWS.over(blocks):
+            base = field.base_features(_code_of(case, window.wide, device_of(field)))
+            list(pool.map(partial(job.fill, base, window), TILES.over(blocks, window.core)))  # raises what went wrong
+    return job.probability
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoding:
+    """What is asked of F: arguments as of :func:`_decode`; the blocks that hold it, and the answer."""
+
+    case: CaseCode
+    field: OccupancyField
+    target: Grid
+    blocks: NDArray[np.bool_]
+    wanted: NDArray[np.bool_] | None
+    probability: NDArray[np.floating]
+
+    def fill(self, base: torch.Tensor, window: Tile, tile: Tile) -> None:
+        """Fill the probability in ``tile``, given level 0 of the features in the ``window`` that it lies in."""
+        code = _code_of(self.case, tile.wide, base.device)
+        features = self.field.fine_features(part_of(base, tile.wide, window.wide), code)
+        for patch in PATCHES.over(self.blocks, tile.core):
+            there = self._asked(centres_in(patch.core.grid(self.case.grid), self.target))
+            if 0 not in there.shape:
+                parts = [part_of(feature, patch.wide, tile.wide) for feature in features]  # only these are interpolated
+                axes = there.grid(self.target).axes_in(patch.wide.grid(self.case.grid))
+                found = self.field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+                self.probability[:, *there.slices()] = found
+
+    def _asked(self, there: Box) -> Box:
+        """The smallest box around what is wanted in a box of voxels."""
+        if self.wanted is None or 0 in there.shape:
+            return there
+        wanted = self.wanted[there.slices()]
+        return box_of(wanted).moved(there.start) if wanted.any() else Box(there.start, there.start)
 
 
 def _code_of(case: CaseCode, box: Box, device: torch.device) -> Code:

@@ -29,7 +29,7 @@ class Occupancy:
 
     Attributes:
         codes: z of the case, one per region.
-        probability: ``(heads, X, Y, Z)``, on the grid of the label; 0 further from it than F can see.
+        probability: ``(heads, X, Y, Z)``, on the grid of the label; further from its wall than F can see it is 0 or 1.
     """
 
     codes: tuple[CaseCode, ...]
@@ -89,9 +89,11 @@ def _ask(
     turned = Box(pose.picked(box.start), pose.picked(box.stop))
     code, distance, near = _encode(pose.turn(masks), turned, frame.grid, network, space)
     code = replace(code, frame=frame)
-    seen = decode_all(code, network.field, frame.place, dtype)
-    wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
-    seen[pose.undo(wall.numpy()) >= space.truncate] = 0
+    near_wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
+    wall = pose.undo(near_wall.numpy())
+    unsure = np.abs(wall) < space.truncate
+    seen = decode_all(code, network.field, frame.place, dtype, unsure.any(0))
+    seen[~unsure] = wall[~unsure] < 0
     return code, seen
 
 
