@@ -45,6 +45,7 @@ class CoronaryTree:
         size: factor of all calibres.
         wall: mm that annotations are drawn outside the lumen.
         branches: what has grown, by name.
+        parents: of each of them the name of the branch that it leaves; ``None`` for the left main and the RCA.
         root: centre of the aortic root, ``(3,)`` mm.
     """
 
@@ -53,6 +54,7 @@ class CoronaryTree:
     size: float
     wall: float
     branches: dict[str, Branch] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
     root: FloatArray = field(default_factory=lambda: np.zeros(3))
 
     def cones(self, pose: FloatArray) -> RoundCones:
@@ -216,6 +218,7 @@ class CoronaryTree:
                 break
         if best is not None and len(best.points) >= _FEWEST:
             self.branches[name] = best
+            self.parents[name] = next((other for other in family if other in self.branches), None)
 
     def _free(self, new: Branch, family: tuple[str, ...]) -> int:
         """Number of leading points of ``new`` that touch neither itself nor any branch but, at its root, a relative."""
