@@ -103,7 +103,7 @@ def planted_set(seed: int) -> tuple[dict[str, str], dict[str, float]]:
         wrong[str(one)] = wrong[str(other)] = DUPLICATE
     cases = {}
     for name, (mask, affine) in zip(wrong, volumes, strict=True):
-        cases[name] = geometry_of(LabelMap.from_array(mask * np.uint8(CORONARY), affine), [CORONARY])
+        cases[name] = geometry_of(LabelMap.from_array(mask * np.uint8(CORONARY), affine), {CORONARY: voxels_of(mask)})
         cases[name]["classes"][str(CORONARY)]["components"] = count_components(mask)
     return wrong, {name: set_weight(remarks) for name, remarks in set_remarks(cases).items()}
 

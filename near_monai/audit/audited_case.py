@@ -59,7 +59,7 @@ def audit_case(path: Path, options: Options, networks: Networks, anatomy: Anatom
     if true is not None:
         true.check_grid_of(file)
     subjects = list(_subjects(file, options, networks, anatomy))
-    geometry = geometry_of(file, [subject.label for subject in subjects])
+    geometry = geometry_of(file, {subject.label: subject.evidence.found.voxels for subject in subjects})
     rows = [_structure(file, subject, anatomy, true) for subject in subjects]
     for row in rows:
         geometry["classes"][str(row["label"])]["components"] = row["components"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import nibabel as nib
@@ -14,9 +13,9 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from near_monai.data.class_selection import OneClass, mask_of
+from near_monai.data.class_selection import OneClass
 from near_monai.formats.label_maps import LabelMap
-from near_monai.geometry.boxes import box_of, voxels_where
+from near_monai.geometry.boxes import occupied
 from near_monai.geometry.coordinates import FloatArray
 
 #: Cells per side of the coarse picture of a case, how many root mean square radii it reaches, and its blur in cells.
@@ -25,12 +24,12 @@ CELLS, REACH, BLUR = 11, 2.2, 0.8
 MOST_VOXELS = 40_000
 
 
-def geometry_of(file: LabelMap, classes: Sequence[OneClass]) -> dict[str, Any]:
+def geometry_of(file: LabelMap, classes: Mapping[OneClass, NDArray[np.intp]]) -> dict[str, Any]:
     """Geometry of a label map, as JSON.
 
     Args:
-        file: the map; what of it belongs to none of ``classes`` does not count.
-        classes: class indices, or ``"fg"``; the map holds at least one voxel of them.
+        file: the map.
+        classes: voxels ``(N, 3)`` of every class that counts, at least one of each.
 
     Returns:
         ``spacing`` and ``shape`` of the grid, ``axes`` (codes such as ``"RAS"``), ``content`` (a check number of the
@@ -38,8 +37,7 @@ def geometry_of(file: LabelMap, classes: Sequence[OneClass]) -> dict[str, Any]:
         ``volume_mm3``, ``extent_mm`` along the world axes (from the 2nd to the 98th percentile), ``centre_mm`` and
         whether it is ``cut`` by a face of the volume.
     """
-    found = {str(label): voxels_where(file.array, partial(mask_of, label=label)) for label in classes}
-    found = {name: voxels for name, voxels in found.items() if len(voxels)}
+    found = {str(label): voxels for label, voxels in classes.items()}
     whole = np.concatenate([apply_affine(file.affine, _few(voxels)) for voxels in found.values()])
     return {
         "spacing": [round(s, 4) for s in file.grid.spacing],
@@ -91,7 +89,7 @@ def unpacked(text: str) -> FloatArray:
 
 def _content(array: NDArray[Any]) -> str:
     """A check number of what is labelled, wherever it lies in the array."""
-    if not array.any():
-        return ""
-    part = np.ascontiguousarray(array[box_of(array).slices()]).astype(np.uint16)
-    return hashlib.blake2b(part.tobytes() + str(part.shape).encode(), digest_size=12).hexdigest()
+    part = np.ascontiguousarray(array[occupied(array).slices()])
+    check = hashlib.blake2b(str(part.shape).encode(), digest_size=12)
+    check.update(part.tobytes())
+    return check.hexdigest()

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import Structure
+from near_monai.anatomy import VESSEL, Structure
 from near_monai.audit.shape_figures import LEAST
 from near_monai.geometry.coordinates import FloatArray
-from near_monai.repair.mask_repair import VESSEL
 
 #: The shipped numbers.
 FILE = "audit.json"

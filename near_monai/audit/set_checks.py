@@ -93,7 +93,7 @@ def _copies(cases: Cases) -> Found:
     same: defaultdict[str, list[str]] = defaultdict(list)
     for name, case in cases.items():
         same[case["content"]].append(name)
-    groups = [names for content, names in same.items() if content and len(names) > 1]
+    groups = [names for names in same.values() if len(names) > 1]
     return [
         (name, Remark(CERTAIN, f"same content as {', '.join(other for other in names if other != name)}"))
         for names in groups

@@ -11,7 +11,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from skimage.measure import euler_number
 
 from near_monai.audit.seen_label import Seen
 from near_monai.geometry.boxes import voxels_of
@@ -80,13 +79,11 @@ def _surface(seen: Seen) -> dict[str, float]:
     wall = wall_area(seen.label, seen.grid)
     smooth = wall_area(seen.probability > 0.5, seen.grid) if (seen.probability > 0.5).any() else wall
     length = wall**2 / (4 * math.pi * pair.pred.volume * seen.grid.voxel_volume)
-    loops = len(pair.pred.components) - int(euler_number(pair.pred.mask, connectivity=3))
     return {
         "half_mm": _log(1 - surface_dice(pair, 0.5)) if pair.truth.volume else 0.0,
         "one_mm": _log(1 - surface_dice(pair, 1.0)) if pair.truth.volume else 0.0,
         "far": math.log(min(float(np.mean(np.minimum(distance, 20.0))), 20.0) + 0.01),
         "rough": math.log(wall / smooth),
-        "loops": math.asinh(10 * loops / length),
         "equal": max(_equal_slices(pair.pred.mask, axis) for axis in range(3)),
         "length": math.log(length + 1),
     }

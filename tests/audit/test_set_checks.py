@@ -28,7 +28,8 @@ def corner(number: int) -> Array:
 
 def geometry(array: Array, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> dict[str, Any]:
     file = LabelMap.from_array(array, np.diag([*spacing, 1.0]))
-    found = geometry_of(file, sorted(set(np.unique(array).tolist()) - {0}))
+    labels = sorted(set(np.unique(array).tolist()) - {0})
+    found = geometry_of(file, {label: np.argwhere(array == label) for label in labels})
     for row in found["classes"].values():
         row["components"] = 1
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import audit, audit_sets
+from benchmarks import audit, audit_hearts, audit_sets
 from benchmarks.audit_examples import KINDS, Generated, corrupted
 from near_monai.audit.expected_score import Auditor
 from near_monai.audit.set_checks import said, set_remarks
@@ -59,3 +59,16 @@ def test_planted_errors_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert audit_sets.auroc([weights[name] for name, kind in wrong.items() if kind], clean) > 0.9
     assert weights[next(name for name, kind in wrong.items() if kind == audit_sets.DUPLICATE)] > max(clean)
     assert said(set_remarks({}).get("", [])) == []
+
+
+def test_hearts_are_measured_by_structure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_hearts, "SPACING", (2.4, 2.5))
+    rows = audit_hearts.rows_of(1, 1, tmp_path / "hearts.jsonl")
+    assert len(rows) > 6 and "coronary" not in {row["structure"] for row in rows}
+    assert audit_hearts.rows_of(1, 1, tmp_path / "hearts.jsonl") == json.loads(json.dumps(rows))
+    many = [json.loads(json.dumps(row)) | {"number": number} for number in range(16) for row in rows]
+    for place, row in enumerate(many):
+        for figure in ("hard", "repaired"):
+            row["figures"][figure] += 0.01 * place
+        row["scores"]["dice"] -= 0.001 * place
+    assert audit_hearts.table(many, audit_hearts.learn(many)).count("| aorta | 16 |") == 1
