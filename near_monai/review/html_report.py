@@ -34,7 +34,7 @@ logger = logging.getLogger("near_monai")
 
 #: Kinds of findings that are no edits, and wait for a decision.
 UNCHANGED = ("uncertain", "proposed", "open_end")
-#: A page gets slow with more: the first ones are shown, and the page says so.
+#: A page gets slow with more: the first ones are shown, with the walls of all classes, and the page says so.
 MOST_EDITS = 200
 #: Edits that are marked in the pictures; more would hide them.
 MOST_MARKS = 14
@@ -103,13 +103,15 @@ def _finished(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) ->
         }
         for edit in case.edits
     ]
+    places = [edit["name"] for edit in edits if edit["kind"] != "wall"][:MOST_EDITS]
+    shown = [edit for edit in edits if edit["kind"] == "wall" or edit["name"] in places]
     largest = [edit.name for edit in sorted(case.edits, key=lambda edit: -edit.volume_mm3)[:MOST_MARKS]]
     parts = row.get("structures", [row])
     bridges = Path(BRIDGE_FOLDER) / case.file
     return {
         "parts": parts,
-        "edits": edits[:MOST_EDITS],
-        "more": len(edits) - MOST_EDITS,
+        "edits": shown,
+        "more": len(edits) - len(shown),
         "uncertain": _unchanged([f for part in parts for f in part["findings"] if f["kind"] in UNCHANGED], case),
         "flagged": row.get("flagged", []),
         "colours": [(part.name, _css(part.colour)) for part in drawn if part.colour is not None],

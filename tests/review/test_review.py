@@ -25,6 +25,7 @@ from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.options import Options
 from near_monai.repair.judge import Bounds
+from near_monai.review import html_report
 from near_monai.review.html_report import _unchanged, write_report
 from near_monai.review.projections import COLOURS, Drawn, three_views
 from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_cases, read_run
@@ -362,6 +363,14 @@ def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
     assert "<td>coronary</td>" in text and 'class="side left">R</span>' in text
     links = [attrs.get("href") or "" for tag, attrs in page.tags if tag == "a"]
     assert "one.nii.gz" in links
+
+
+def test_the_wall_is_on_the_page_however_many_places_there_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html_report, "MOST_EDITS", 0)
+    page = Page(write_report(run, quiet=True).read_text(encoding="utf-8"))
+    ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
+    edits = {f"{n}/{edit.name}": edit.kind for n in ("one", NASTY) for edit in case(run, n).edits}
+    assert ids == {name for name, kind in edits.items() if kind == "wall"} != set(edits)
 
 
 def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
