@@ -2,7 +2,6 @@
 
     python -m benchmarks.audit -o OUT                   # learn, and measure on generated trees of another seed
     python -m benchmarks.audit -o OUT --truth DIR       # and on your true labels, with noise put on them
-    python -m benchmarks.audit -o OUT --hearts 60       # and learn the structures of whole hearts
     python -m benchmarks.audit -o OUT --set-only        # only the checks of a set, with planted errors
 
 Writes ``audit.json``, which is what the package ships, ``table.md`` and ``scores.json``. What an example gave is kept
@@ -192,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--test-trees", type=int, default=110, help="generated labels to measure on")
     parser.add_argument("--test-seed", type=int, default=31)
     parser.add_argument("--truth", help="true label maps to measure on")
-    parser.add_argument("--hearts", type=int, default=0, help="generated hearts to learn from")
-    parser.add_argument("--test-hearts", type=int, default=20, help="generated hearts to measure on")
+    parser.add_argument("--hearts", type=int, default=24, help="generated hearts to learn from")
+    parser.add_argument("--test-hearts", type=int, default=10, help="generated hearts to measure on")
     parser.add_argument("--set-only", action="store_true", help="only the checks of a set")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -206,19 +205,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = partial(rows_of, kept=options.output / "examples.jsonl", workers=options.workers)
     recipes: list[Recipe] = [Generated(options.seed, number).drawn() for number in range(options.trees)]
     auditor = learn(rows(recipes))
-    learned = {VESSEL.name: auditor.to_row()}
     sets = {"generated trees": rows([Generated(options.test_seed, n).drawn() for n in range(options.test_trees)])}
     if options.truth:
         sets["true labels"] = rows(true_recipes(options.truth, 777))
     found = {of: figures(some, auditor) for of, some in sets.items()}
     write_json(options.output / "scores.json", found)
     text = [table(found), *(kinds_table(of, by_kind(some, auditor)) for of, some in sets.items())]
-    if options.hearts:
-        kept = options.output / "hearts.jsonl"
-        organs = audit_hearts.learn(audit_hearts.rows_of(options.seed, options.hearts, kept))
-        learned[ORGANS] = organs.to_row()
-        text.append(audit_hearts.table(audit_hearts.rows_of(options.test_seed, options.test_hearts, kept), organs))
-    write_json(options.output / "audit.json", learned)
+    kept = options.output / "hearts.jsonl"
+    organs = audit_hearts.learn(audit_hearts.rows_of(options.seed, options.hearts, kept))
+    text.append(audit_hearts.table(audit_hearts.rows_of(options.test_seed, options.test_hearts, kept), organs))
+    write_json(options.output / "audit.json", {VESSEL.name: auditor.to_row(), ORGANS: organs.to_row()})
     write_text(options.output / "table.md", "\n".join(text))
     print("\n".join(text))
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from near_monai.anatomy import VESSEL, Structure
+from near_monai.anatomy import HEART, VESSEL, Structure
 from near_monai.audit.shape_figures import LEAST
 from near_monai.geometry.coordinates import FloatArray
 
@@ -41,7 +41,7 @@ LEAST_LOSS = 0.01
 COUNTS = ("betti0_error",)
 #: Figures of the agreement of a label with its own refined result, by the score that they stand for.
 AGREEMENT = {"dice": "repaired", "surface_dice_1mm": "one_mm", "cldice": "cldice"}
-#: The kind of everything that is no coronary artery.
+#: The kind of all structures of the heart that are no coronary arteries.
 ORGANS = "organs"
 SCORES = ("dice", "surface_dice_1mm", "cldice", "betti0_error")
 
@@ -243,9 +243,13 @@ def shipped_auditors() -> dict[str, Auditor]:
 
 
 def auditor_for(structure: Structure) -> Auditor | None:
-    """The auditor that was learned on structures of this kind; ``None`` if there is none."""
-    kind = structure.name if structure.name == VESSEL.name else ORGANS
-    return shipped_auditors().get(kind)
+    """The auditor that was learned on structures of this kind; ``None`` if there is none.
+
+    One was learned on coronary arteries, another on all other structures of the heart's table.
+    """
+    if structure.name == VESSEL.name:
+        return shipped_auditors()[VESSEL.name]
+    return shipped_auditors()[ORGANS] if structure.name in {row.name for row in HEART.structures} else None
 
 
 def agreement(figures: Mapping[str, float]) -> dict[str, float]:
