@@ -20,6 +20,11 @@ OUTSIDE = 1.0
 CLEAR = 0.5
 #: mm of a branch that tell from where it comes.
 ARRIVING_MM = 3.0
+#: A path is followed to its last voxel that is at least so deep, as a share of what is usual within so many of its
+#: largest depths of the end.
+DEEP, END_DEPTHS = 0.8, 2.5
+#: Points before an end whose radii say how wide the vessel is there.
+END_POINTS = 6
 #: Rays are at most so many times as long as the vessel is deep, plus so many mm.
 REACH_DEPTHS, REACH_MM = 3.0, 2.0
 
@@ -64,7 +69,7 @@ def lines_of(vessels: Sequence[Vessel], lumen: Lumen, wall: Wall) -> list[Line]:
     for vessel in vessels:
         reach = REACH_DEPTHS * float(lumen.depth[vessel.path].max()) + REACH_MM
         if vessel.parent is None:
-            line = _root_line(lumen.mm[vessel.path], wall, reach)
+            line = _root_line(lumen.mm[vessel.path], lumen.depth[vessel.path], wall, reach)
         elif id(vessel.parent) in lines:
             line = _branch_line(lines[id(vessel.parent)], vessel, lumen, wall, reach)
         else:
@@ -90,29 +95,28 @@ def pieces_of(lines: Sequence[Line]) -> list[Piece]:
     return pieces
 
 
-def _root_line(path: FloatArray, wall: Wall, reach: float) -> Line | None:
-    points = centred(wall, path, reach)
-    radius = _radii(wall, points, reach)
-    first, stop = _trim(points[::-1], radius[::-1]), _trim(points, radius)
-    start = len(points) - first
-    return Line(points[start:stop], radius[start:stop]) if stop - start >= 2 else None
+def _root_line(path: FloatArray, depth: FloatArray, wall: Wall, reach: float) -> Line | None:
+    start, stop = len(path) - _deep_part(path[::-1], depth[::-1]), _deep_part(path, depth)
+    if stop - start < 2:
+        return None
+    points = centred(wall, path[start:stop], reach)
+    points = _ended(_ended(points, wall, reach)[::-1], wall, reach)[::-1]
+    return Line(points, _radii(wall, points, reach)) if len(points) >= 2 else None
 
 
 def _branch_line(parent: Line, vessel: Vessel, lumen: Lumen, wall: Wall, reach: float) -> Line | None:
-    path = lumen.mm[vessel.path]
+    path, depth = lumen.mm[vessel.path], lumen.depth[vessel.path]
     apart, nearest = cKDTree(parent.points).query(path)
-    own = float(np.median(lumen.depth[vessel.path]))
-    within = np.flatnonzero(apart < OUTSIDE * parent.radius[nearest] + CLEAR * own)
-    start = int(within[-1]) + 1 if len(within) else 1
-    if start >= len(path) - 1:
+    outside = apart >= OUTSIDE * parent.radius[nearest] + CLEAR * float(np.median(depth))
+    start = int(np.argmax(outside)) if outside.any() else len(path)
+    stop = _deep_part(path, depth)
+    if stop - start < 2:
         return None
-    points = centred(wall, path[start:], reach)
+    points = _ended(centred(wall, path[start:stop], reach), wall, reach)
+    if len(points) < 2:
+        return None
     radius = _radii(wall, points, reach)
-    stop = _trim(points, radius)
-    if stop < 2:
-        return None
-    points, radius = points[:stop], radius[:stop]
-    at = _fork(parent, points, float(radius[0]))
+    at = _fork(parent, points)
     joined = resampled(np.concatenate([parent.points[at : at + 1], points[:1]]))[:-1]
     radius = np.concatenate([np.full(len(joined), radius[0]), radius])
     return Line(np.concatenate([joined, points]), radius, parent, at)
@@ -122,14 +126,28 @@ def _radii(wall: Wall, points: FloatArray, reach: float) -> FloatArray:
     return np.asarray(gaussian_filter1d(sections(wall, points, reach).radius, RADII_MM / STEP_MM, mode="nearest"))
 
 
-def _trim(points: FloatArray, radius: FloatArray) -> int:
-    """How many of ``points`` to keep: a line ends where a ball as wide as the vessel touches its end."""
-    left = arc_of(points[::-1])[::-1]
-    ball = np.array([np.median(radius[(left >= here) & (left <= here + 3.0)]) for here in left])
-    return int(np.count_nonzero(left >= ball))
+def _deep_part(path: FloatArray, depth: FloatArray) -> int:
+    """How many voxels of ``path`` to keep: its last ones run into a corner of the end, whatever way the vessel goes."""
+    left = arc_of(path[::-1])[::-1]
+    usual = float(np.median(depth[left <= END_DEPTHS * float(depth.max())]))
+    return int(np.flatnonzero(depth >= DEEP * usual)[-1]) + 1
 
 
-def _fork(parent: Line, points: FloatArray, radius: float) -> int:
+def _ended(points: FloatArray, wall: Wall, reach: float) -> FloatArray:
+    """``points`` cut, or prolonged straight on, to where a ball as wide as the vessel touches its end."""
+    radius = float(np.median(sections(wall, points, reach).radius[-END_POINTS:]))
+    arc = arc_of(points)
+    before = points[int(np.searchsorted(arc, max(arc[-1] - max(ARRIVING_MM, radius), 0.0)))]
+    way = points[-1] - (before if (before != points[-1]).any() else points[0])
+    way = way / max(float(np.linalg.norm(way)), 1e-9)
+    more = min(float(wall.rays(points[-1:], way[None, None], reach)[0, 0]) - radius, radius)
+    if more <= 0:
+        return points[arc <= arc[-1] + more]
+    steps = np.arange(STEP_MM, more, STEP_MM)[:, None]
+    return np.concatenate([points, points[-1] + steps * way])
+
+
+def _fork(parent: Line, points: FloatArray) -> int:
     """The point of ``parent`` from which a branch comes whose first ``points`` outside of it are known."""
     arc = arc_of(points)
     ahead = points[min(int(np.searchsorted(arc, ARRIVING_MM)), len(points) - 1)]

@@ -30,8 +30,8 @@ from near_monai.trees.vessels import vessels_of
 
 #: A component of fewer voxels is no evidence of a vessel.
 LEAST_VOXELS = 10
-#: mm up to which it is told how deep a voxel lies.
-DEEPEST_MM = 4.0
+#: mm up to which it is told how deep a voxel lies; twice as far as long as more than this share of it is needed.
+DEEPEST_MM, NEEDED = 4.0, 0.85
 #: An end that lies so near to the aorta, in mm, comes out of it.
 AORTA_MM = 3.0
 AORTA = "aorta"
@@ -103,7 +103,7 @@ def trees_in(file: LabelMap, wanted: Wanted, anatomy: Anatomy, where: str) -> Fo
     grid = Grid.of(np.add(box.shape, 2 * REACH), file.grid.spacing, file.grid.to_mm(np.subtract(box.start, REACH)))
     inside = np.pad(mask[box.slices()], REACH)
     found = Components.of(inside)
-    wall = Wall(smooth_distance(inside, grid.spacing, DEEPEST_MM), grid)
+    wall = Wall(_deep_distance(inside, grid), grid)
     aorta = _aorta(file, label, anatomy, box)
     grown = [(part, _grown(part, wall, aorta)) for part in found.parts if len(part) >= LEAST_VOXELS]
     placed = [(part + np.subtract(box.start, REACH), _in_world(tree, file)) for part, tree in grown if tree is not None]
@@ -123,6 +123,14 @@ def side_map(found: Found, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return sides
 
 
+def _deep_distance(inside: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """The smooth distance of a mask, down to its deepest voxel."""
+    reach = DEEPEST_MM
+    while (smooth := smooth_distance(inside, grid.spacing, reach)).min() < -NEEDED * reach:
+        reach *= 2
+    return smooth
+
+
 def _aorta(file: LabelMap, label: OneClass, anatomy: Anatomy, box: Box) -> cKDTree | None:
     """The voxels of the aorta near ``box``, if the table has an aorta and the map shows it as another class."""
     rows = [row for row in anatomy.structures if row.name == AORTA and row.index != label]
@@ -137,7 +145,7 @@ def _grown(part: NDArray[np.intp], wall: Wall, aorta: cKDTree | None) -> RootedT
     """The tree of a component in the mm frame of the grid; ``None`` if it is not longer than wide."""
     lumen = Lumen.of(part, wall.smooth, wall.grid)
     ends = lumen.ends()
-    touching = {end: thick for end, thick in ends.items() if aorta is not None and _near(aorta, lumen.mm[end])}
+    touching = {end: looks for end, looks in ends.items() if aorta is not None and _near(aorta, lumen.mm[end])}
     root = max(touching or ends, key=(touching or ends).__getitem__)
     pieces = pieces_of(lines_of(vessels_of(lumen, root), lumen, wall))
     if not pieces:

@@ -80,6 +80,15 @@ def test_a_loop_is_cut_and_a_bump_is_no_branch() -> None:
     assert tree.length == pytest.approx(18 + 2 * np.pi * 12, rel=0.1)
 
 
+def test_a_wide_vessel_is_one_line() -> None:
+    x, y, z = np.indices((60, 30, 30)) * 1.0
+    aorta = (np.hypot(y - 14.3, z - 14.6) < 9) & (x > 3) & (x < 57)
+    (tree,) = near_monai.tree(aorta, (1, 1, 1))
+    (branch,) = tree.branches
+    assert branch.mean_radius == pytest.approx(9, rel=0.02)
+    assert np.abs(branch.points[5:-5, 1:] - [14.3, 14.6]).max() < 0.3
+
+
 def test_generated_trees() -> None:
     _, truth, grid = phantom_pair(11, 5, "none")
     cones = coronary_tree(np.random.default_rng((11, 5, 1))).parts[0].shape
