@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
     parser.add_argument("--trees", type=int, default=367, help="generated labels to learn from")
     parser.add_argument("--seed", type=int, default=9100)
-    parser.add_argument("--test-trees", type=int, default=110, help="generated labels to measure on")
+    parser.add_argument("--test-trees", type=int, default=180, help="generated labels to measure on")
     parser.add_argument("--test-seed", type=int, default=31)
     parser.add_argument("--truth", help="true label maps to measure on")
     parser.add_argument("--hearts", type=int, default=24, help="generated hearts to learn from")

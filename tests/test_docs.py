@@ -119,7 +119,8 @@ def make_msd(folder: Path, labels: Path, images: Path) -> None:
     shutil.copytree(images, folder / "imagesTr")
     names = sorted(path.name for path in labels.iterdir())
     entries = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
-    description = {"name": "Coronary", "numTraining": len(names), "training": entries, "test": []}
+    classes = {"0": "background", "9": "coronary"}
+    description = {"name": "Coronary", "labels": classes, "numTraining": len(names), "training": entries, "test": []}
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
@@ -136,6 +137,7 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
     maps = {
         "my_labels": vessel * 9, "truth": vessel * 9, "noisy": vessel * 9, "labels": vessel * 9, "ct": vessel * 300,
         "hearts": heart, "my_maps": heart, "my_livers": vessel * 1, "refined_6": heart, "refined_9": heart,
+        "reader_1": vessel * 9, "reader_2": vessel * 9,
     }  # fmt: skip
     for folder, array in maps.items():
         (desk / folder).mkdir()
