@@ -108,7 +108,7 @@ def _changed(seen: Seen, scale: float, to_world: ToWorld) -> Iterator[Reason]:
     if volumes := [*sizes, *seen.aside]:
         order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
         places = [to_world(seen.grid.to_mm(gone.parts[number].mean(0))) for number in order]
-        text = f"{_counted(len(volumes), 'an island', 'specks or islands')} of up to {max(volumes) * mm3:.0f} mm3"
+        text = f"{_counted(len(volumes), 'an island', 'specks or islands')} of up to {max(volumes) * mm3:.1f} mm3"
         yield _reason("islands", text, places)
     attached = seen.label.copy()
     attached[tuple(gone.voxels.T)] = False
