@@ -12,18 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from near_monai.anatomy import Anatomy, table_of
-from near_monai.data.class_selection import AUTO, FOREGROUND, OneClass, Wanted, choose_label, mask_of, parse_class
+from near_monai.data.class_selection import (
+    AUTO,
+    FOREGROUND,
+    OneClass,
+    Wanted,
+    choose_label,
+    mask_of,
+    parse_class,
+)
 from near_monai.formats.given_images import label_map
 from near_monai.formats.label_maps import LabelMap
 from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.boxes import Box, box_of, voxels_of
 from near_monai.geometry.components import Components
-from near_monai.geometry.coordinates import FloatArray, Grid
+from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.smooth_distance import REACH, smooth_distance
 from near_monai.geometry.units import check_units
 from near_monai.trees.centred_tree import lines_of, pieces_of
 from near_monai.trees.cross_sections import Wall
 from near_monai.trees.rooted_tree import Branch, RootedTree, with_angles
+from near_monai.trees.roots import AORTA_MM, Roots, chosen
 from near_monai.trees.sides import orientation_known, with_sides
 from near_monai.trees.vessel_paths import Lumen
 from near_monai.trees.vessels import vessels_of
@@ -32,8 +41,6 @@ from near_monai.trees.vessels import vessels_of
 LEAST_VOXELS = 10
 #: mm up to which it is told how deep a voxel lies; twice as far as long as more than this share of it is needed.
 DEEPEST_MM, NEEDED = 4.0, 0.85
-#: An end that lies so near to the aorta, in mm, comes out of it.
-AORTA_MM = 3.0
 AORTA = "aorta"
 #: What a voxel of a tree is in the map of sides.
 LEFT, RIGHT, UNKNOWN = 1, 2, 3
@@ -105,7 +112,9 @@ def trees_in(file: LabelMap, wanted: Wanted, anatomy: Anatomy, where: str) -> Fo
     found = Components.of(inside)
     wall = Wall(_deep_distance(inside, grid), grid)
     aorta = _aorta(file, label, anatomy, box)
-    grown = [(part, _grown(part, wall, aorta)) for part in found.parts if len(part) >= LEAST_VOXELS]
+    parts = [part for part in found.parts if len(part) >= LEAST_VOXELS]
+    ends = [Roots(Lumen.of(part, wall.smooth, grid), aorta) for part in parts]
+    grown = [(part, _grown(of, root, wall)) for part, of, root in zip(parts, ends, chosen(ends), strict=True)]
     placed = [(part + np.subtract(box.start, REACH), _in_world(tree, file)) for part, tree in grown if tree is not None]
     placed.sort(key=lambda pair: -pair[1].length)
     trees = with_sides([tree for _, tree in placed], orientation_known(file))
@@ -141,13 +150,9 @@ def _aorta(file: LabelMap, label: OneClass, anatomy: Anatomy, box: Box) -> cKDTr
     return cKDTree(file.grid.to_mm(voxels + near.start)) if len(voxels) else None
 
 
-def _grown(part: NDArray[np.intp], wall: Wall, aorta: cKDTree | None) -> RootedTree | None:
+def _grown(of: Roots, root: int, wall: Wall) -> RootedTree | None:
     """The tree of a component in the mm frame of the grid; ``None`` if it is not longer than wide."""
-    lumen = Lumen.of(part, wall.smooth, wall.grid)
-    ends = lumen.ends()
-    touching = {end: looks for end, looks in ends.items() if aorta is not None and _near(aorta, lumen.mm[end])}
-    root = max(touching or ends, key=(touching or ends).__getitem__)
-    pieces = pieces_of(lines_of(vessels_of(lumen, root), lumen, wall))
+    pieces = pieces_of(lines_of(vessels_of(of.lumen, root), of.lumen, wall))
     if not pieces:
         return None
     branches: list[Branch] = []
@@ -155,12 +160,8 @@ def _grown(part: NDArray[np.intp], wall: Wall, aorta: cKDTree | None) -> RootedT
         before = None if piece.parent is None else branches[piece.parent]
         generation = 0 if before is None else before.generation + 1
         branches.append(Branch(number, piece.parent, piece.points, piece.radius, generation, piece.straight_on))
-    tree = RootedTree(tuple(branches), AORTA if touching else "thick end")
+    tree = RootedTree(tuple(branches), AORTA if of.at_aorta else "thick end")
     return tree if tree.length >= 2 * branches[0].radius.max() else None
-
-
-def _near(aorta: cKDTree, point: FloatArray) -> bool:
-    return bool(aorta.query(point)[0] <= AORTA_MM)
 
 
 def _in_world(tree: RootedTree, file: LabelMap) -> RootedTree:
