@@ -49,7 +49,7 @@ def test_another_organ(tmp_path: Path) -> None:
         (ROW.replace("name", "colour: [0, 0, 256], name"), "three numbers 0..255"),
         (ROW.replace("name", "tubular: 3, name"), "expected true or false"),
         (ROW.replace("name", "scale: 0, name"), "scale above 0"),
-        (ROW.replace("name", "trust: [0.1, 0.02, 0.5], name"), "rising, and a margin up to 0.5"),
+        (ROW.replace("name", "trust: [0.1, 0.02, 0.5], name"), "rising, and a caution up to 0.5"),
         ("[]", "an empty table"),
         (ROW.replace("index: 1", "index: one"), "expected a YAML list"),
         (ROW + ROW, "every structure needs its own index"),

@@ -256,7 +256,7 @@ def test_command_as_a_whole(run: Run) -> None:
     assert run.lines[-1].startswith(
         f"near-monai: {len(failed)} of {len(failed) + len(SAME) + len(ODD) + 1} cases failed"
     )
-    assert len(run.lines) == len(failed) + 1
+    assert len(run.lines) == len(failed) + 1, "\n".join(run.lines)
     assert bytes_of(run.source) == run.before
     expected = {*SAME, *ODD, "link.nii.gz", "run.json", ".records"}
     assert {path.name for path in run.output.iterdir()} == expected

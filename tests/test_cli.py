@@ -142,7 +142,8 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     np.testing.assert_array_equal(decide(shown, probability.array, caution) | (label & ~shown), mask.array > 0)
     redrawn, affine = near_monai.redraw(out / "codes" / "90.img.safetensors")
     near = probability.array > 0  # within 3 mm of the label, which a code does not know
-    np.testing.assert_array_equal(redrawn[near], probability.array[near])
+    # refine asks F only where it can matter, in smaller patches, and takes it as sure elsewhere
+    np.testing.assert_allclose(redrawn[near], probability.array[near], atol=0.005)
     assert redrawn[~near].max() < 0.5
     np.testing.assert_allclose(affine, mask.affine)
     assert run("redraw", out / "codes", "-o", tmp_path / "drawn", "--resolution", 48) == 0
@@ -158,7 +159,8 @@ def test_array_interface_equals_the_command(folder: Path, tmp_path: Path, vessel
     with pytest.warns(near_monai.NearWarning) as told:
         array = near_monai.refine(read_label(folder / "b.nii").array, vessel_grid.spacing)
     (case,) = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
-    assert [str(warning.message) for warning in told] == case["warnings"] != []
+    ours = [str(warning.message) for warning in told if issubclass(warning.category, near_monai.NearWarning)]
+    assert ours == case["warnings"] != []  # others may come from the libraries that load now
     np.testing.assert_array_equal(array, read_label(tmp_path / "out" / "b.nii").array)
 
 

@@ -136,7 +136,7 @@ def reconnect(
         own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found)) > 0
         imagined[tuple(found.voxels[~own[found.owner]].T)] = True
         found = found.only(own)
-    if not len(found):
+    if not len(found) or mask.all():  # what fills its volume has no wall, and so no centreline
         return Reconnected(np.zeros(mask.shape, np.int32), imagined, [])
     pieces = Pieces.of(found, likely, grid)
     work = _Work.of(pieces)

@@ -79,6 +79,12 @@ def test_an_end_that_was_joined_is_not_open(every_end: None) -> None:
     assert places == pytest.approx([5, 45], abs=2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_fills_its_volume_has_no_ends() -> None:
+    found = reconnect(np.ones((9, 9, 9), bool), np.ones((9, 9, 9), np.float32), Grid.of((9, 9, 9), (0.5, 0.5, 0.5)))
+    assert not found.proposals and not found.tubes.any() and not found.dropped.any()
+
+
 def test_places_turn_with_the_volume(every_end: None) -> None:
     mask = vessel(5, 25) | vessel(34, 45, 20.0)
     ends = {(tuple(np.round(end.place, 3)), round(end.probability, 6)) for end in open_ends(mask)}
