@@ -30,8 +30,9 @@ APART_MM = 10.0
 MADE_UP_VOXELS = 1.0
 #: mm by which the one that lies further to the front makes it e times more probable that it is the LAD.
 FRONT_MM = 6.0
-#: Share of the length of what gets a name that has it in truth, on 48 generated trees whose sides are known.
-RIGHT_NAMES = {"LM": 0.95, "LAD": 0.94, "LCX": 0.95, "RCA": 0.95}
+#: Share of the length of what gets a name that has it in truth, on 24 generated trees that decided nothing else
+#: (benchmarks.trees, seed 12).
+RIGHT_NAMES = {"LM": 0.91, "LAD": 0.93, "LCX": 0.89, "RCA": 0.94}
 
 
 def orientation_known(file: LabelMap) -> bool:
