@@ -154,16 +154,27 @@ def fused_odds(
         grid: their grid.
     """
     total = np.asarray(np.sum(masks, axis=0), np.float32)
-    weight, odds, drawn = (np.zeros(total.shape, np.float32) for _ in range(3))
+    weight, squares, odds, drawn = (np.zeros(total.shape, np.float32) for _ in range(4))
     for mask, p, noise in zip(masks, probabilities, noise_mm, strict=True):
-        own = agreement_nearby(mask, total, len(masks), grid) / np.float32(noise + LEAST_NOISE_MM)
+        trusted = agreement_of(mask, total, len(masks)) ** 2 / (noise + LEAST_NOISE_MM)
+        own = agreement_nearby(mask, total, len(masks), grid) * np.float32(trusted)
         clipped = np.clip(p, *SUREST)
         weight += own
+        squares += own * own
         odds += own * np.log(clipped / (1 - clipped))
         drawn += own * (2 * mask.astype(np.float32) - 1)
     mean = len(noise_mm) / sum(1 / (noise + LEAST_NOISE_MM) for noise in noise_mm)
-    vote = min(DRAWN_MM / mean, MOST_DRAWN) * len(masks)
-    return np.asarray((odds + np.float32(vote) * drawn) / weight)
+    votes = (
+        np.float32(min(DRAWN_MM / mean, MOST_DRAWN)) * weight**2 / squares
+    )  # as many as maps of equal weight would be
+    return np.asarray((odds + votes * drawn) / weight)
+
+
+def agreement_of(mask: NDArray[np.bool_], total: NDArray[np.float32], count: int) -> float:
+    """Dice of a map and the mean of the others, of ``count`` in ``total``; at least a tenth."""
+    others = (total - mask) / max(count - 1, 1)
+    either = float(mask.sum()) + float(others.sum(dtype=np.float64))
+    return max(2 * float(others[mask].sum(dtype=np.float64)) / either, 0.1) if either else 1.0
 
 
 def agreement_nearby(
