@@ -116,10 +116,9 @@ class Lumen:
         paths = self.paths(start)
         if not paths:
             return {start: 0.0}
-        line = np.unique(np.concatenate(paths))
         ways = {path[-1]: path[::-1] for path in paths} | {start: paths[0]}
         behind = np.array([self._calibre_behind(way) for way in ways.values()])
-        near, thinning = np.array([self._around(end, line) for end in ways]).T
+        near, thinning = self._around(list(ways), paths)
         looks = behind / behind.max() + near / near.max() + THINNING * thinning
         return dict(zip(ways, looks.tolist(), strict=True))
 
@@ -129,9 +128,15 @@ class Lumen:
         behind = (arc <= BEHIND_MM) & (arc >= min(TIP_MM, arc[-1] / 2))
         return float(np.median(self.depth[way][behind]))
 
-    def _around(self, end: int, line: NDArray[np.intp]) -> tuple[float, float]:
-        """Mean depth in mm of all paths, ``line``, near an end; minus the correlation of depth with the way to it."""
-        away, depth = self.distances(end)[line], self.depth[line]
-        spread = float(away.std() * depth.std())
-        together = float(np.mean((away - away.mean()) * (depth - depth.mean()))) / spread if spread > 0 else 0.0
-        return float(depth[away <= AROUND_MM].mean()), -together
+    def _around(self, ends: list[int], paths: list[list[int]]) -> tuple[FloatArray, FloatArray]:
+        """Per end: mean depth in mm of ``paths`` near it, and minus the correlation of depth with the way to it."""
+        line = np.unique(np.concatenate(paths))
+        steps = np.searchsorted(line, np.concatenate([np.stack([path[:-1], path[1:]], 1) for path in paths])).T
+        lengths = np.linalg.norm(self.mm[line[steps[0]]] - self.mm[line[steps[1]]], axis=1)
+        graph = coo_array((lengths, steps), (len(line),) * 2).tocsr()
+        away = np.asarray(dijkstra(graph, directed=False, indices=np.searchsorted(line, ends)))
+        depth = self.depth[line]
+        near = np.array([depth[row <= AROUND_MM].mean() for row in away])
+        centred = away - away.mean(1, keepdims=True)
+        together = (centred * (depth - depth.mean())).mean(1) / np.maximum(away.std(1) * depth.std(), 1e-9)
+        return near, -together
