@@ -142,8 +142,8 @@ def test_codes_and_probability_say_the_same_as_the_mask(folder: Path, tmp_path: 
     np.testing.assert_array_equal(decide(shown, probability.array, caution) | (label & ~shown), mask.array > 0)
     redrawn, affine = near_monai.redraw(out / "codes" / "90.img.safetensors")
     near = probability.array > 0  # within 3 mm of the label, which a code does not know
-    # refine asks F only where it can matter, in smaller patches, and takes it as sure elsewhere
-    np.testing.assert_allclose(redrawn[near], probability.array[near], atol=0.005)
+    # refine asks F in patches of other shapes, which may change the last digit
+    np.testing.assert_allclose(redrawn[near], probability.array[near], rtol=2e-6, atol=0)
     assert redrawn[~near].max() < 0.5
     np.testing.assert_allclose(affine, mask.affine)
     assert run("redraw", out / "codes", "-o", tmp_path / "drawn", "--resolution", 48) == 0

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from near_monai.review.page_template import page_template
 
 #: Columns of scores on the page: their key in the table, and what they are called.
 SHOWN = (
@@ -25,9 +23,6 @@ def page_of(run: dict[str, Any], lines: Sequence[dict[str, Any]]) -> str:
         run: what ``audit.json`` holds.
         lines: those of ``audit.csv``, in order.
     """
-    web = files("near_monai.audit") / "web"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {name: Markup((web / f"audit.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
-    template = environment.from_string((web / "audit.html").read_text(encoding="utf-8"))
     with_truth = any("dice_true" in line for line in lines)
+    template = page_template("near_monai.audit", "audit")
     return template.render(run=run, lines=lines, shown=SHOWN, with_truth=with_truth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,15 @@ from near_monai.audit.shape_figures import shape_figures
 from near_monai.data.class_selection import ALL, FOREGROUND, OneClass, alone, mask_of, refuse_strangers
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label
-from near_monai.geometry.boxes import voxels_where
-from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray
-from near_monai.geometry.units import check_units
 from near_monai.geometry.world_places import world_mm
-from near_monai.inferers.evidence import Evidence
 from near_monai.metrics.mask_metrics import score
 from near_monai.networks.weight_files import shipped
 from near_monai.refinement.all_structures import Networks
 from near_monai.refinement.case_figures import figures_of
-from near_monai.refinement.one_file import Options, Subject, subject_in
 from near_monai.refinement.one_structure import reasons
+from near_monai.refinement.options import Options
+from near_monai.refinement.subject import Subject, subject_in, subject_of
 
 Row = dict[str, Any]
 
@@ -78,10 +74,7 @@ def _subjects(file: LabelMap, options: Options, networks: Networks, anatomy: Ana
     if not present:
         raise NearError(f"{where}: no class of the anatomy table is in the label map; give another table")
     for structure in present:
-        voxels = voxels_where(file.array, partial(mask_of, label=structure.index))
-        evidence = Evidence.of(Components.at(voxels, file.array.shape), structure.size.shrunk(file.grid).spacing)
-        check_units(evidence.box, file.grid.spacing, structure.scale, where)
-        yield Subject(structure.index, structure, evidence, *networks(shipped(structure.weights)))
+        yield subject_of(file, structure.index, structure, networks(shipped(structure.weights)), where)
 
 
 def _structure(file: LabelMap, subject: Subject, anatomy: Anatomy, true: LabelMap | None) -> Row:

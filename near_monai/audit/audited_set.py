@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from near_monai.anatomy import Anatomy, table_of
+from near_monai.anatomy import table_of
 from near_monai.audit.audit_page import page_of
 from near_monai.audit.audited_case import audit_case
 from near_monai.audit.expected_score import SCORES
@@ -22,13 +20,12 @@ from near_monai.data.run_layout import RUN_FILE
 from near_monai.data.shards import Shard
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import digest, write_text
-from near_monai.geometry.working_space import WorkingSpace
-from near_monai.networks.network import NearNetwork
+from near_monai.formats.text_tables import as_csv
 from near_monai.networks.weight_files import identity, load_network, pick_device
 from near_monai.refinement.many_files import head_of
 from near_monai.refinement.options import Options
 from near_monai.runs.run_records import DONE, Kept, Row
-from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
+from near_monai.runs.shared_run import KILLED, Task, attempted, run_cases, unfinished
 from near_monai.version import __version__
 
 AUDIT_FILE, TABLE_FILE, PAGE_FILE = "audit.json", "audit.csv", "audit.html"
@@ -110,18 +107,11 @@ def _audit(
 
 
 def _killed(case: Case, output: Path) -> Row:
-    message = "its process was killed twice, the second time alone (out of memory?); the same command tries it last"
-    return unfinished(case, output) | {"message": message}
+    return unfinished(case, output) | {"message": KILLED}
 
 
-@cache
-def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpace]:
-    return load_network(weights, device)
-
-
-@cache
-def _anatomy(path: str | None) -> Anatomy:
-    return table_of(path)
+_network = cache(load_network)
+_anatomy = cache(table_of)
 
 
 def _completed(folder: Path, run: Row) -> Row:
@@ -134,7 +124,8 @@ def _completed(folder: Path, run: Row) -> Row:
         "fit": {name: [asdict(remark) for remark in said(found)] for name, found in remarks.items() if said(found)},
     }
     lines = [line for row in order for line in table_rows(row, remarks.get(row["name"], []))]
-    write_text(folder / TABLE_FILE, _as_csv(lines))
+    columns = [*dict.fromkeys(key for line in lines for key in line if key != "reasons"), "reasons"]  # the longest last
+    write_text(folder / TABLE_FILE, as_csv(lines, columns))
     write_text(folder / PAGE_FILE, page_of(run, lines))
     return run
 
@@ -171,16 +162,6 @@ def _line(part: Row, unfit: Sequence[str]) -> Row:
     line["calibrated"] = "yes" if part["calibrated"] else "no"
     line["reasons"] = "; ".join([*unfit, *(reason["text"] for reason in part["reasons"])])
     return line
-
-
-def _as_csv(lines: Sequence[Row]) -> str:
-    """``audit.csv``; the reasons come last."""
-    columns = [*dict.fromkeys(key for line in lines for key in line if key != "reasons"), "reasons"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
 
 
 def summary_of(run: Row, output: Path) -> str:

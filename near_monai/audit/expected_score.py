@@ -22,13 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 from near_monai.anatomy import HEART, VESSEL, Structure
 from near_monai.audit.shape_figures import LEAST
 from near_monai.geometry.coordinates import FloatArray
+from near_monai.repair.bent_lines import bent, standard
 
 #: The shipped numbers.
 FILE = "audit.json"
 #: Figures bend at these quantiles of what training saw.
 KNOTS = (0.2, 0.5, 0.8)
-#: Figures are cut off so many standard deviations from their mean: what training never saw is no evidence.
-LARGEST = 4.0
 #: Weight of the penalty of the squared coefficients, in observations: of 30, 100 and 300 the largest whose error on
 #: trees that were left out was within one standard error of the least.
 RIDGE = 300.0
@@ -74,24 +73,24 @@ class BentLine:
 
     def __call__(self, figures: FloatArray) -> FloatArray:
         """Values ``(N,)`` of ``figures`` ``(N, F)``."""
-        rows = (_bent(figures, np.asarray(self.knots)) - self.mean) / self.scale
-        return np.asarray(np.clip(rows, -LARGEST, LARGEST) @ self.weight + self.bias)
+        rows = standard(bent(figures, self.knots), self.mean, self.scale)
+        return np.asarray(rows @ self.weight + self.bias)
 
     @classmethod
     def fit(cls, figures: FloatArray, values: FloatArray, weights: FloatArray) -> BentLine:
         """Least squares with a penalty, from ``figures`` ``(N, F)``, ``values`` and ``weights`` ``(N,)``."""
         knots = np.quantile(figures, KNOTS, axis=0).T
-        rows = _bent(figures, knots)
+        rows = bent(figures, knots)
         mean, scale = rows.mean(0), np.maximum(rows.std(0), 1e-3)
-        rows = np.clip((rows - mean) / scale, -LARGEST, LARGEST)
+        rows = standard(rows, mean, scale)
         own = weights / weights.mean()
         bias, centre = np.average(values, weights=own), np.average(rows, 0, own)
         rows = rows - centre
         square = (rows * own[:, None]).T @ rows + RIDGE * np.eye(rows.shape[1])
         slope = np.linalg.solve(square, rows.T @ (own * (values - bias)))
         plain = [tuple(np.round(part, 5).tolist()) for part in (mean, scale, slope)]
-        bent = tuple(tuple(row) for row in np.round(knots, 4).tolist())
-        return cls(bent, plain[0], plain[1], plain[2], round(float(bias - centre @ slope), 5))
+        bends = tuple(tuple(row) for row in np.round(knots, 4).tolist())
+        return cls(bends, plain[0], plain[1], plain[2], round(float(bias - centre @ slope), 5))
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> BentLine:
@@ -103,11 +102,6 @@ class BentLine:
             tuple(row["weight"]),
             float(row["bias"]),
         )
-
-
-def _bent(figures: FloatArray, knots: FloatArray) -> FloatArray:
-    over = np.maximum(figures[:, :, None] - knots, 0)
-    return np.concatenate([figures, over.reshape(len(figures), -1)], axis=1)
 
 
 def to_loss(score: str, values: ArrayLike) -> FloatArray:

@@ -163,8 +163,7 @@ def foreign_pieces(array: NDArray[Any], label: int, found: Components, name_of: 
     inside = []
     for number in np.argsort(-found.sizes, kind="stable").tolist()[1:]:
         box = found.boxes[number].grow(1, found.shape)
-        own = np.zeros(box.shape, bool)
-        own[tuple((found.parts[number] - box.start).T)] = True
+        own = found.mask(number, box)
         beside = array[box.slices()][ndimage.binary_dilation(own, np.ones((3, 3, 3))) & ~own]
         counts = np.bincount(beside, minlength=1)
         other = int(counts.argmax())

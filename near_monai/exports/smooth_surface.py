@@ -13,7 +13,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from near_monai.errors import NearError
 from near_monai.exports.flat_ends import Cap, End
-from near_monai.exports.surface_files import volume_of
+from near_monai.exports.surface_files import volume_of, world_mesh
 from near_monai.geometry.boxes import box_of
 from near_monai.geometry.coordinates import FloatArray, spacing_of
 from near_monai.geometry.smooth_distance import REACH, smooth_distance
@@ -107,10 +107,7 @@ def smooth_mesh(
         closing = cap.faces(points, faces, spacing)
         cap.flatten(points, faces[closing])
         patch[closing] = number
-    world = (points / spacing + corner) @ affine[:3, :3].T + affine[:3, 3]
-    if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns every triangle round
-        faces = faces[:, ::-1]
-    return world, np.ascontiguousarray(faces, np.int32), patch
+    return *world_mesh(points / spacing + corner, faces, affine), patch
 
 
 def even_triangles(
@@ -152,8 +149,7 @@ def _level(smooth: NDArray[np.float32], points: FloatArray, faces: NDArray[np.in
         off = map_coordinates(smooth, (middles / field.spacing).T, order=1, mode="nearest")
         slope = field.gradient(middles)
         middles = middles - (off / np.maximum((slope**2).sum(1), 0.05))[:, None] * slope
-    found = np.bincount(faces.ravel(), np.repeat(field.at(middles), 3), minlength=len(points))
-    return np.asarray(found / np.maximum(np.bincount(faces.ravel(), minlength=len(points)), 1))
+    return _at_corners(field.at(middles), faces, len(points))
 
 
 def _neighbours(faces: NDArray[np.integer], count: int) -> csr_array:
@@ -188,6 +184,10 @@ def _edge(points: FloatArray, faces: NDArray[np.integer]) -> float:
 
 def _below(points: FloatArray, level: FloatArray, faces: NDArray[np.integer], field: Field) -> FloatArray:
     """By how many mm flat triangles lie below the zero set around every one of ``points``, on the mean."""
-    below = MIDDLE * (level[faces].mean(1) - field.at(points[faces].mean(1)))
-    count = np.maximum(np.bincount(faces.ravel(), minlength=len(points)), 1)
-    return np.asarray(np.bincount(faces.ravel(), np.repeat(below, 3), minlength=len(points)) / count)
+    return _at_corners(MIDDLE * (level[faces].mean(1) - field.at(points[faces].mean(1))), faces, len(points))
+
+
+def _at_corners(values: FloatArray, faces: NDArray[np.integer], count: int) -> FloatArray:
+    """Per vertex, of ``count``, the mean of the ``values`` ``(M,)`` of its ``faces``."""
+    total = np.bincount(faces.ravel(), np.repeat(values, 3), minlength=count)
+    return np.asarray(total / np.maximum(np.bincount(faces.ravel(), minlength=count), 1))

@@ -43,6 +43,15 @@ def volume_of(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> flo
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
+def world_mesh(
+    voxels: NDArray[np.floating], faces: NDArray[np.integer], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Vertices ``(N, 3)``, given in voxels of a map with ``affine``, in world mm, and their ``faces`` ``(M, 3)``."""
+    if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns every triangle round
+        faces = faces[:, ::-1]
+    return voxels @ affine[:3, :3].T + affine[:3, 3], np.ascontiguousarray(faces, np.int32)
+
+
 def write_stl(path: Path, surface: Surface) -> None:
     """Write a binary STL; it holds no units, which are mm."""
     corners = surface.vertices[surface.faces].astype("<f4")

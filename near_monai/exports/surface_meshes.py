@@ -19,7 +19,7 @@ from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError, printable
 from near_monai.exports.flat_ends import ends_of
 from near_monai.exports.smooth_surface import smooth_mesh
-from near_monai.exports.surface_files import WRITERS, Surface, volume_of
+from near_monai.exports.surface_files import WRITERS, Surface, volume_of, world_mesh
 from near_monai.formats.label_maps import LabelMap, read_label
 from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.boxes import box_of
@@ -81,10 +81,7 @@ def surface_of(mask: NDArray[np.bool_], affine: ArrayLike) -> Surface:
         missing = count * float(np.prod(spacing)) - volume_of(mesh[0], mesh[1])
         level += float(np.clip(missing / mesh_surface_area(mesh[0], mesh[1]), -min(spacing) / 2, min(spacing) / 2))
     vertices, faces, _, _ = marching_cubes(smooth, level)
-    world = (vertices + np.asarray(box.start) - MARGIN) @ affine[:3, :3].T + affine[:3, 3]
-    if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns every triangle round
-        faces = faces[:, ::-1]
-    return Surface(world, np.ascontiguousarray(faces, np.int32))
+    return Surface(*world_mesh(vertices + np.asarray(box.start) - MARGIN, faces, affine))
 
 
 def surface_in(file: LabelMap, label: OneClass, anatomy: Anatomy, kind: Kind) -> Surface:

@@ -96,10 +96,6 @@ class Centrelines:
         length = float(np.linalg.norm(way))
         return way / length if length >= SHORTEST_MM else np.zeros(3)
 
-    def tip(self, number: int) -> FloatArray:
-        """Where the vessel that ends at voxel ``number`` meets its wall, in mm."""
-        return np.asarray(self.mm[number] + self.radius[number] * self.direction(number))
-
     def axis(self, number: int) -> FloatArray:
         """Unit vector along the centreline at voxel ``number``, of either sign; zeros where none is known."""
         near = self.mm[self.behind(number)]

@@ -76,9 +76,9 @@ class Components:
         kept = chosen[self.owner]
         return Components(self.shape, self.voxels[kept], (np.cumsum(chosen) - 1).astype(np.int32)[self.owner[kept]])
 
-    def mask(self, number: int) -> NDArray[np.bool_]:
-        """Component ``number`` alone, on its box."""
-        box = self.boxes[number]
+    def mask(self, number: int, box: Box | None = None) -> NDArray[np.bool_]:
+        """Component ``number`` alone, on its own ``box``, or on a larger one."""
+        box = box or self.boxes[number]
         mask = np.zeros(box.shape, bool)
         mask[tuple((self.parts[number] - box.start).T)] = True
         return mask

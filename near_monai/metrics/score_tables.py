@@ -6,8 +6,6 @@ is that of the mean paired difference.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +22,7 @@ from near_monai.data.class_selection import AUTO, FOREGROUND, Wanted
 from near_monai.data.failed_cases import Outcomes
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_json, write_text
-from near_monai.formats.text_tables import aligned
+from near_monai.formats.text_tables import aligned, as_csv
 from near_monai.metrics.compared_masks import CaseMasks, Chosen, compare
 from near_monai.metrics.mask_metrics import IDEAL, METRICS, score
 
@@ -169,13 +167,12 @@ def summarise(scores: Mapping[str, CaseScores]) -> dict[str, Any]:
 
 def write_summary(summary: Mapping[str, Any], out: str | Path) -> None:
     """Write ``summary.json`` (strict: NaN is null) and ``scores.csv`` (one row per case and source) to ``out``."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case", "source", *METRICS])
-    for name, case in summary["cases"].items():
-        for source, values in case.items():
-            rows.writerow([name, source, *(values[metric] for metric in METRICS)])
-    write_text(Path(out) / "scores.csv", text.getvalue())
+    rows = (
+        {"case": name, "source": source} | {metric: values[metric] for metric in METRICS}
+        for name, case in summary["cases"].items()
+        for source, values in case.items()
+    )
+    write_text(Path(out) / "scores.csv", as_csv(rows, ["case", "source", *METRICS]))
     write_json(Path(out) / "summary.json", summary)
 
 

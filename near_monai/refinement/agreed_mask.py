@@ -194,11 +194,10 @@ def _filled(
     """``drawn`` and what some map draws between two of its pieces."""
     between = Components.of(np.logical_or.reduce(masks) & ~drawn & (odds > FILLED_ABOVE))
     index, out = Components.of(drawn).index(), drawn.copy()
-    for part, box in zip(between.parts, between.boxes, strict=True):
-        around = box.grow(1, odds.shape)
-        own = np.zeros(around.shape, bool)
-        own[tuple((part - around.start).T)] = True
-        met = np.unique(index[around.slices()][ndimage.binary_dilation(own, np.ones((3, 3, 3)))])
+    for number, part in enumerate(between.parts):
+        around = between.boxes[number].grow(1, odds.shape)
+        near = ndimage.binary_dilation(between.mask(number, around), np.ones((3, 3, 3)))
+        met = np.unique(index[around.slices()][near])
         if np.count_nonzero(met) > 1:
             out[tuple(part.T)] = True
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,10 @@ from near_monai.data.run_layout import AGREEMENT_FOLDER, CONSENSUS_FILE
 from near_monai.errors import NearError, some
 from near_monai.formats.atomic_writing import claim_empty, write_json
 from near_monai.formats.label_maps import read_label, write_label, write_volume
-from near_monai.geometry.working_space import WorkingSpace
 from near_monai.metrics.mask_metrics import Pair, dice
-from near_monai.networks.network import NearNetwork
-from near_monai.networks.weight_files import load_network, pick_device
+from near_monai.networks.weight_files import pick_device
 from near_monai.refinement.all_structures import Networks
-from near_monai.refinement.consensus_map import consensus_of
+from near_monai.refinement.consensus_map import consensus_of, kept_network
 
 
 def consensus_folders(
@@ -60,12 +58,7 @@ def consensus_folders(
     anatomy, listed = table_of(table), [find_cases(folder) for folder in folders]
     names = list(dict.fromkeys(case.name for cases in listed for case in cases))
     found = [paired(names, cases) for cases in listed]
-    here = str(pick_device(device))
-
-    @cache
-    def networks(weights: str | Path) -> tuple[NearNetwork, WorkingSpace]:
-        return load_network(weights, here)
-
+    networks = partial(kept_network, device=str(pick_device(device)))
     claim_empty(output)
     if which is ALL:
         write_tables(output, anatomy)

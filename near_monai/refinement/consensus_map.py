@@ -32,9 +32,7 @@ from near_monai.fusion.consistent_map import compose
 from near_monai.fusion.overlaps import Claim
 from near_monai.geometry.boxes import Box, crop_box
 from near_monai.geometry.units import check_units
-from near_monai.geometry.working_space import WorkingSpace
 from near_monai.geometry.world_places import in_world
-from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network, shipped
 from near_monai.refinement.agreed_mask import Agreed, agree
 from near_monai.refinement.all_structures import Networks
@@ -123,14 +121,12 @@ def consensus(
     files = [label_map(label, spacing) for label in labels]
     anatomy = table_of(table)
     wanted = ALL if which == ALL else parse_class(which)
-    found = consensus_of(files, wanted, structure, partial(_network, device=device), anatomy, table is not None)
+    found = consensus_of(files, wanted, structure, partial(kept_network, device=device), anatomy, table is not None)
     label, agreement = np.expand_dims(found.label, files[0].ones), np.expand_dims(found.agreement, files[0].ones)
     return Consensus(label, agreement, found.structures) if return_details else label
 
 
-@cache
-def _network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpace]:
-    return load_network(weights, device)
+kept_network = cache(load_network)
 
 
 def consensus_of(

@@ -20,15 +20,13 @@ from near_monai.data.colour_tables import ITKSNAP_FILE, SLICER_FILE, write_table
 from near_monai.data.run_layout import REPORT_FILE, RESULT_FOLDERS, RUN_FILE
 from near_monai.data.shards import Shard
 from near_monai.errors import NearError, some
-from near_monai.geometry.working_space import WorkingSpace
-from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import identity, load_network, pick_device, shipped
 from near_monai.refinement.class_meaning import named
 from near_monai.refinement.one_file import refine_all_classes, refine_one_class
 from near_monai.refinement.options import Options
 from near_monai.runs.case_results import clear, folders, written
 from near_monai.runs.run_records import DONE, FAILED, Row
-from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
+from near_monai.runs.shared_run import KILLED, Task, attempted, run_cases, unfinished
 from near_monai.version import __version__
 
 logger = logging.getLogger("near_monai")
@@ -174,7 +172,7 @@ def _done(case: Case, output: Path, options: Options) -> Row:
 
 def _killed(case: Case, output: Path) -> Row:
     """The row of a case whose process was killed, alone, too."""
-    message = "its process was killed twice, the second time alone (out of memory?); the same command tries it last"
+    message = KILLED
     try:
         clear(case, output, None)
     except OSError as error:
@@ -182,11 +180,7 @@ def _killed(case: Case, output: Path) -> Row:
     return unfinished(case, output) | {"message": message}
 
 
-@cache
-def _kept_network(weights: str | Path, device: str) -> tuple[NearNetwork, WorkingSpace]:
-    return load_network(weights, device)
-
-
+_kept_network = cache(load_network)
 _anatomy = cache(table_of)
 
 

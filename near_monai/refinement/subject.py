@@ -65,7 +65,18 @@ def subject_in(file: LabelMap, options: Options, networks: Networks, anatomy: An
     given = networks(options.weights)[0].description if options.weights else None
     table = anatomy if options.table else None
     structure = meaning_of(labelled, label, table, options.structure, given, where)
+    return subject_of(file, label, structure, networks(options.weights or shipped(structure.weights)), where)
+
+
+def subject_of(
+    file: LabelMap, label: OneClass, structure: Structure, by: tuple[NearNetwork, WorkingSpace], where: str
+) -> Subject:
+    """A class of a map that is known to be ``structure``, to be refined ``by`` a network and its working space.
+
+    Raises:
+        NearError: see :func:`near_monai.geometry.units.check_units`.
+    """
     found = Components.at(voxels_where(file.array, lambda plane: mask_of(plane, label)), file.array.shape)
     evidence = Evidence.of(found, structure.size.shrunk(file.grid).spacing)
     check_units(evidence.box, file.grid.spacing, structure.scale, where)
-    return Subject(label, structure, evidence, *networks(options.weights or shipped(structure.weights)))
+    return Subject(label, structure, evidence, *by)

@@ -24,14 +24,13 @@ from torch import nn
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.networks.model_description import Description
+from near_monai.repair.bent_lines import bent, standard
 from near_monai.repair.joints import FEATURES as JOINT_FEATURES
 from near_monai.repair.open_ends import FEATURES as END_FEATURES
 from near_monai.repair.piece_features import FEATURES as PIECE_FEATURES
 
 #: The shipped judge.
 FILE = "judge.json"
-#: Features are cut off so many standard deviations from their mean: what training never saw is no evidence.
-LARGEST = 4.0
 #: Weight of the penalty of the squared coefficients, in observations: the best of 1, 3, 10 and 30 in cross-validation.
 RIDGE = 10.0
 
@@ -74,15 +73,16 @@ class Classifier:
     def __call__(self, features: ArrayLike) -> NDArray[np.float64]:
         """Probabilities ``(N,)`` of ``features`` ``(N, F)``."""
         rows = np.asarray(features, np.float64).reshape(-1, len(self.features))
-        return np.asarray(expit(_standard(_bent(rows, self.knot), self.mean, self.scale) @ self.weight + self.bias))
+        seen = standard(bent(rows, np.reshape(self.knot, (-1, 1))), self.mean, self.scale)
+        return np.asarray(expit(seen @ self.weight + self.bias))
 
     @classmethod
     def fit(cls, names: Sequence[str], features: FloatArray, truth: ArrayLike) -> Classifier:
         """Learn from ``features`` ``(N, F)`` and the ``truth`` ``(N,)`` of each, 0 or 1."""
         knot = np.median(features, axis=0)
-        bent = _bent(features, knot)
-        mean, scale = bent.mean(0), np.maximum(bent.std(0), 1e-3)
-        rows, sign = _standard(bent, mean, scale), 2 * np.asarray(truth, np.float64) - 1
+        rows = bent(features, knot[:, None])
+        mean, scale = rows.mean(0), np.maximum(rows.std(0), 1e-3)
+        rows, sign = standard(rows, mean, scale), 2 * np.asarray(truth, np.float64) - 1
 
         def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
             odds = sign * (rows @ parameters[:-1] + parameters[-1])
@@ -112,14 +112,6 @@ class Classifier:
         if not np.isfinite([*knot, *mean, *scale, *weight, content["bias"]]).all() or min(scale) <= 0:
             raise ValueError("expected finite numbers, and scales above 0")
         return cls(tuple(names), knot, mean, scale, weight, float(content["bias"]))
-
-
-def _bent(rows: FloatArray, knot: ArrayLike) -> FloatArray:
-    return np.concatenate([rows, np.maximum(rows - np.asarray(knot), 0)], axis=1)
-
-
-def _standard(rows: FloatArray, mean: ArrayLike, scale: ArrayLike) -> FloatArray:
-    return np.clip((rows - np.asarray(mean)) / np.asarray(scale), -LARGEST, LARGEST)
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,10 @@ class Ends:
     def of(cls, pieces: Pieces) -> Ends:
         """All ends of ``pieces`` that lead somewhere."""
         line, grid = pieces.line, pieces.grid
-        points = np.array([end for end in pieces.ends.tolist() if line.direction(end).any()], np.intp)
-        ways = np.array([line.direction(point) for point in points.tolist()]).reshape(-1, 3)
-        tips = np.array([line.tip(point) for point in points.tolist()]).reshape(-1, 3)
+        ways = np.array([line.direction(end) for end in pieces.ends.tolist()]).reshape(-1, 3)
+        leading = ways.any(1)
+        points, ways = pieces.ends[leading], ways[leading]
+        tips = line.mm[points] + line.radius[points, None] * ways
         ahead = np.round(grid.to_voxel(tips + AHEAD_MM * ways)).astype(int).clip(0, np.subtract(grid.shape, 1))
         likely = np.maximum(pieces.probability[tuple(ahead.T)], LEAST_F)
         return cls(points, tips, ways, np.log(likely, dtype=np.float64))

@@ -147,6 +147,7 @@ def reconnect(
         joint, chance = joints[number], float(sure[number])
         if chance < bounds.propose or not work.allows(joint) or (drawn := work.drawn(joint)) is None:
             continue
+        work.enter(joint)
         much = work.share(drawn) > MUCH
         if chance >= (max(bounds.join, MUCH_SURE) if much else bounds.join):
             work.make(joint, drawn)
@@ -214,16 +215,19 @@ class _Work:
         return bool(self.large[piece] and thick and line.end[point])
 
     def drawn(self, joint: Joint) -> _Tube | None:
-        """The tube of a joint, which is listed with it; ``None`` if it would touch a third piece."""
+        """The tube of a joint; ``None`` if it would touch a third piece."""
         radii = (joint.radii[0], min(joint.radii))
         box, tube = joint.course.tube(radii, self.pieces.grid)
         there = self.index[box.slices()]
         met = np.unique(there[ndimage.maximum_filter(tube, 3)])
         if not set(met.tolist()) <= {0, *(piece + 1 for piece in joint.pieces)}:
             return None
+        return _Tube(box, tube & (there == 0))
+
+    def enter(self, joint: Joint) -> None:
+        """A joint is made or proposed: its pieces count as one from now on, and its ends as continued."""
         self.listed.merge(*joint.pieces)
         self.taken.update(joint.points)
-        return _Tube(box, tube & (there == 0))
 
     def share(self, drawn: _Tube) -> float:
         """Volume of a tube over that of all pieces."""

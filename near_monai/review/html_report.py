@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
@@ -25,6 +23,7 @@ from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import write_text
 from near_monai.geometry.world_places import world_mm
 from near_monai.review.edit_decisions import Decision, read_decisions
+from near_monai.review.page_template import page_template
 from near_monai.review.projections import Drawn, View, three_views
 from near_monai.review.reviewed_run import ReviewedCase, read_run
 from near_monai.review.surface_scene import packed, pale, scene_of
@@ -60,7 +59,8 @@ def write_report(folder: Path, quiet: bool = False) -> Path:
     anatomy = _table(run["options"]["table"])
     rows = tqdm(run["cases"], desc="report", unit="case", disable=quiet)
     cases = sorted((_case(folder, row, decisions, anatomy) for row in rows), key=_urgency, reverse=True)
-    page = _template().render(run=run, cases=cases, folder=str(folder), plotly=Markup(get_plotlyjs()))
+    template = page_template("near_monai.review", "report")
+    page = template.render(run=run, cases=cases, folder=str(folder), plotly=Markup(get_plotlyjs()))
     write_text(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
 
@@ -183,13 +183,3 @@ def _pictures(view: View, marked: list[str]) -> dict[str, Any]:
 
 def _uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _template() -> Any:
-    """The page; whatever is put into it is escaped but for its own style and script."""
-    web = files("near_monai.review") / "web"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {
-        name: Markup((web / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")
-    }
-    return environment.from_string((web / "report.html").read_text(encoding="utf-8"))

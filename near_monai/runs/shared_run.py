@@ -23,6 +23,8 @@ from near_monai.networks.weight_files import pick_device
 from near_monai.runs.process_pool import in_processes
 from near_monai.runs.run_records import DONE, FAILED, REFINED, Kept, Records, Row
 
+#: What is said of a case whose process was killed, alone, too.
+KILLED = "its process was killed twice, the second time alone (out of memory?); the same command tries it last"
 #: A process holds about 1 GB.
 MOST_WORKERS = 8
 

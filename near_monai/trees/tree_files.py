@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from near_monai.formats.atomic_writing import to_json, write_text
+from near_monai.formats.text_tables import as_csv
 from near_monai.trees.rooted_tree import RootedTree
 from near_monai.trees.vtk_polydata import write_vtp
 
@@ -81,9 +80,4 @@ def write_table(path: Path, cases: Iterable[tuple[str, dict[str, Any]]]) -> None
         for number, tree in enumerate(content["trees"])
         for branch in tree["branches"]
     ]
-    text = StringIO()
-    columns = list(rows[0]) if rows else list(CASE_COLUMNS)
-    table = csv.DictWriter(text, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, as_csv(rows, list(rows[0]) if rows else CASE_COLUMNS))
