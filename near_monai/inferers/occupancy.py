@@ -93,7 +93,7 @@ def _ask(
     wall = pose.undo(near_wall.numpy())
     unsure = np.abs(wall) < space.truncate
     seen = decode_all(code, network.field, frame.place, dtype, unsure.any(0))
-    seen[~unsure] = wall[~unsure] < 0
+    np.copyto(seen, wall < 0, where=~unsure)
     return code, seen
 
 
