@@ -147,7 +147,7 @@ def repair(
     bridge_mask = np.zeros_like(mask)
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
-    proposals = tuple(tree.proposals) if tree else ()
+    proposals = tuple(proposal.moved(same, grid) for proposal in tree.proposals) if tree else ()
     return Repaired(result, bridge_mask, bridges, decided.noise.mm, decided.caution, proposals=proposals)
 
 

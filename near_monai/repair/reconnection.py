@@ -60,6 +60,11 @@ class Proposal:
         x, y, z = frame.place.to_mm(voxel[np.argsort(pose.order)]).tolist()
         return replace(self, place=(x, y, z))
 
+    def moved(self, source: Grid, target: Grid) -> Proposal:
+        """The same at the same voxel of ``target``, given in mm of ``source``."""
+        x, y, z = target.to_mm(source.to_voxel(self.place)).tolist()
+        return replace(self, place=(x, y, z))
+
     def scaled(self, factor: float) -> Proposal:
         """The same with every length multiplied by ``factor``."""
         x, y, z = (v * factor for v in self.place)

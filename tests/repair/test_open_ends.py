@@ -9,6 +9,7 @@ from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
 from near_monai.repair import reconnection
 from near_monai.repair.joints import Pieces
+from near_monai.repair.mask_repair import Noise, repair
 from near_monai.repair.open_ends import AHEAD_MM, ALONE_MM, FEATURES, Ends, end_features
 from near_monai.repair.reconnection import Proposal, reconnect, reconnect_regions
 
@@ -95,3 +96,15 @@ def test_places_turn_with_the_volume(every_end: None) -> None:
         for end in open_ends(mask[::-1, ::-1, ::-1].copy())
     }
     assert turned == ends
+
+
+def test_a_place_is_in_the_frame_of_its_grid(every_end: None) -> None:
+    """A part of a case has an origin of its own, and what is repaired in it lies in the case."""
+    mask, likely = vessel(5, 45), np.full(GRID.shape, 0.6, np.float32)
+    likely[~mask] = 0.01
+    here, there = (
+        sorted(end.place for end in repair(mask, likely, grid, Noise(0.0)).proposals)
+        for grid in (GRID, Grid.of(GRID.shape, GRID.spacing, (10, 20, 30)))
+    )
+    assert len(here) == 2
+    np.testing.assert_allclose(np.array(there) - here, [[10, 20, 30]] * 2)
