@@ -1,9 +1,11 @@
-"""What several test files need: a small noisy vessel, and the folder of real label maps."""
+"""What several test files need: a small noisy vessel, the folder of real label maps, and a browser."""
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,3 +49,27 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA} (set NEAR_MONAI_DATA)")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Headless Chromium without a network; tests that need it are skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """An empty page; whatever goes wrong in its scripts fails the test."""
+    wrong: list[str] = []
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000}, offline=True)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    page.close()
+    assert not wrong

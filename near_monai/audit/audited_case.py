@@ -11,7 +11,7 @@ import numpy as np
 from near_monai.anatomy import Anatomy, Structure
 from near_monai.audit.case_geometry import geometry_of
 from near_monai.audit.expected_score import SCORES, agreement, auditor_for
-from near_monai.audit.reasons import foreign_pieces, reasons_of
+from near_monai.audit.reasons import Reason, foreign_pieces, reasons_of
 from near_monai.audit.seen_label import Seen
 from near_monai.audit.shape_figures import shape_figures
 from near_monai.data.class_selection import ALL, FOREGROUND, OneClass, alone, mask_of, refuse_strangers
@@ -125,7 +125,7 @@ def _reasons(
         inside = foreign_pieces(file.array, subject.label, subject.evidence.found, anatomy.name)
         for name in dict.fromkeys(inside):
             text = f"{inside.count(name)} of its pieces inside {name}"
-            rows.insert(0, {"kind": "foreign", "text": text, "places": []})
+            rows.insert(0, Reason("foreign", text).to_row())
     return rows
 
 

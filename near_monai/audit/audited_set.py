@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from near_monai.anatomy import table_of
-from near_monai.audit.audit_page import page_of
+from near_monai.audit.audit_page import write_audited, write_page
 from near_monai.audit.audited_case import audit_case
 from near_monai.audit.expected_score import SCORES
 from near_monai.audit.set_checks import Remark, said, set_remarks, set_weight
@@ -20,15 +20,20 @@ from near_monai.data.run_layout import RUN_FILE
 from near_monai.data.shards import Shard
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import digest, write_text
+from near_monai.formats.label_maps import read_label
 from near_monai.formats.text_tables import as_csv
 from near_monai.networks.weight_files import identity, load_network, pick_device
 from near_monai.refinement.many_files import head_of
 from near_monai.refinement.options import Options
+from near_monai.review.case_pages import case_file
+from near_monai.runs.case_results import clear, written
 from near_monai.runs.run_records import DONE, Kept, Row
 from near_monai.runs.shared_run import KILLED, Task, attempted, run_cases, unfinished
 from near_monai.version import __version__
 
 AUDIT_FILE, TABLE_FILE, PAGE_FILE = "audit.json", "audit.csv", "audit.html"
+#: What is wrong, in words: for the table, with places, and for the index of the page.
+WORDS = ("reasons", "why")
 #: What no audit can see; said wherever its figures are.
 BLIND = (
     "An error that all maps share, such as a calibre that is always too large, cannot be seen: shape alone does not "
@@ -80,7 +85,7 @@ def audit_files(
     }
     work = partial(_audit, output=output, options=options, device=device, truth=true)
     head = head_of(source, options, device) | {"note": BLIND}
-    kept_here = Kept(AUDIT_FILE, PAGE_FILE, lambda case: (), _completed)
+    kept_here = Kept(AUDIT_FILE, PAGE_FILE, _results, _completed)
     task = Task("audit", head, settings, device, work, partial(_killed, output=output), kept_here)
     return run_cases(task, cases, output, part, workers, quiet)
 
@@ -100,13 +105,22 @@ def _audit(
     """The row of one case."""
 
     def make() -> Row:
-        networks = partial(_network, device=device)
-        return audit_case(case.label, options, networks, _anatomy(options.table), truth.get(case.name))
+        clear(case, output, None, _results)
+        networks, anatomy = partial(_network, device=device), _anatomy(options.table)
+        row = audit_case(case.label, options, networks, anatomy, truth.get(case.name))
+        write_audited(output / PAGE_FILE, case.name, row, read_label(case.label), anatomy)
+        return row | {"written": written(case, output, _results)}
 
-    return attempted(case, output, "audited; audit it again", make)
+    return attempted(case, output, "audited; audit it again", make, partial(clear, case, output, None, _results))
+
+
+def _results(case: Case) -> tuple[str, ...]:
+    """The one file of a case, relative to the folder of the audit."""
+    return (case_file(PAGE_FILE, case.name),)
 
 
 def _killed(case: Case, output: Path) -> Row:
+    clear(case, output, None, _results)
     return unfinished(case, output) | {"message": KILLED}
 
 
@@ -124,9 +138,10 @@ def _completed(folder: Path, run: Row) -> Row:
         "fit": {name: [asdict(remark) for remark in said(found)] for name, found in remarks.items() if said(found)},
     }
     lines = [line for row in order for line in table_rows(row, remarks.get(row["name"], []))]
-    columns = [*dict.fromkeys(key for line in lines for key in line if key != "reasons"), "reasons"]  # the longest last
-    write_text(folder / TABLE_FILE, as_csv(lines, columns))
-    write_text(folder / PAGE_FILE, page_of(run, lines))
+    table = [{key: value for key, value in line.items() if key != "why"} for line in lines]
+    columns = [*dict.fromkeys(key for line in table for key in line if key != "reasons"), "reasons"]  # the longest last
+    write_text(folder / TABLE_FILE, as_csv(table, columns))
+    write_page(folder / PAGE_FILE, run, lines)
     return run
 
 
@@ -140,13 +155,14 @@ def badness(row: Row, remarks: Sequence[Remark]) -> tuple[float, float]:
 
 
 def table_rows(row: Row, remarks: Sequence[Remark]) -> list[Row]:
-    """The lines of a case in the table, one per structure."""
+    """The lines of a case in the table and on the page, one per structure."""
     unfit = [remark.text for remark in said(remarks)]
     empty: Row = {"case": row["name"], "structure": "", "unfit": round(set_weight(remarks), 2)}
     if row["status"] != DONE:
-        return [empty | {"reasons": row.get("message", "not finished: it is being audited, or its process was killed")}]
+        message = row.get("message", "not finished: it is being audited, or its process was killed")
+        return [empty | dict.fromkeys(WORDS, message)]
     if not row["structures"]:
-        return [empty | {"reasons": "; ".join(row["warnings"])}]
+        return [empty | dict.fromkeys(WORDS, "; ".join(row["warnings"]))]
     return [empty | _line(part, unfit) for part in row["structures"]]
 
 
@@ -160,7 +176,8 @@ def _line(part: Row, unfit: Sequence[str]) -> Row:
             line[f"{score}_true"] = part["true"][score]
     line |= {key: part[key] for key in ("volume_mm3", "noise_mm")} | {"pieces": part["components"]}
     line["calibrated"] = "yes" if part["calibrated"] else "no"
-    line["reasons"] = "; ".join([*unfit, *(reason["text"] for reason in part["reasons"])])
+    for words, key in zip(WORDS, ("text", "what"), strict=True):
+        line[words] = "; ".join([*unfit, *(reason[key] for reason in part["reasons"])])
     return line
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,17 +38,25 @@ class Reason:
     Attributes:
         kind: ``"empty"``, ``"beyond"``, ``"torn"``, ``"islands"``, ``"leaks"``, ``"missing"``, ``"rough"``,
             ``"staircase"``, ``"tips"``, ``"calibre"`` or ``"foreign"``.
-        text: in words, with places.
+        what: in words.
         places: ``[x, y, z]`` each, in world mm.
+        more: whether there are more places than these.
     """
 
     kind: str
-    text: str
+    what: str
     places: tuple[tuple[float, ...], ...] = ()
+    more: bool = False
+
+    @property
+    def text(self) -> str:
+        """In words, with places."""
+        words = "; ".join("({:g}, {:g}, {:g})".format(*place) for place in self.places)
+        return f"{self.what}{', such as' if self.more else ''} at {words} mm" if words else self.what
 
     def to_row(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        return {"kind": self.kind, "what": self.what, "text": self.text, "places": self.places}
 
 
 def reasons_of(
@@ -80,10 +88,7 @@ def reasons_of(
 
 def _reason(kind: str, text: str, places: Sequence[Sequence[float]]) -> Reason:
     kept = tuple(tuple(float(x) for x in place) for place in places[:MOST_PLACES])
-    if not kept:
-        return Reason(kind, text)
-    words = "; ".join("({:g}, {:g}, {:g})".format(*place) for place in kept)
-    return Reason(kind, f"{text}{', such as' if len(places) > len(kept) else ''} at {words} mm", kept)
+    return Reason(kind, text, kept, len(places) > len(kept))
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -27,7 +27,8 @@ def audit(
     """Say which labels of a set are bad, the worst first.
 
     No label is changed: audit.csv, audit.json and audit.html say what each would score against the truth, as far as
-    shape alone can tell, why, and what does not fit the rest of the set. Finished cases are skipped.
+    shape alone can tell, why, and what does not fit the rest of the set; audit/ holds what the page shows of each.
+    Finished cases are skipped.
 
     Example: near-monai audit my_labels/ -o audit/
     """

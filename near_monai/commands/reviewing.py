@@ -13,9 +13,10 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that refine wro
 
 
 def report(run: Run, quiet: Quiet = False) -> None:
-    """Show what a run changed, on one page.
+    """Show what a run changed, on a page.
 
-    RUN/report.html has every case before and after, worst first, and every edit with its place.
+    RUN/report.html lists all cases, worst first, and opens each from RUN/report/: before, after, every edit and its
+    place.
 
     Example: near-monai report refined/
     """

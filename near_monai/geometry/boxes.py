@@ -48,6 +48,12 @@ class Box:
         x, y, z = (min(one, two) for one, two in zip(self.stop, other.stop, strict=True))
         return Box((a, b, c), (max(a, x), max(b, y), max(c, z)))
 
+    def around(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        a, b, c = (min(one, two) for one, two in zip(self.start, other.start, strict=True))
+        x, y, z = (max(one, two) for one, two in zip(self.stop, other.stop, strict=True))
+        return Box((a, b, c), (x, y, z))
+
     def within(self, outer: Box) -> Box:
         """This box in the voxel coordinates of the sub-grid ``outer``."""
         a, b, c = (lo - o for lo, o in zip(self.start, outer.start, strict=True))

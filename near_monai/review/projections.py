@@ -1,22 +1,25 @@
-"""Three pictures of a case, from the front, the left and the feet, before and after, changes in colour."""
+"""Pictures of a case from the front, the left and the feet, at one moment or before and after, changes in colour."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from io import BytesIO
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from near_monai.geometry.boxes import Box, occupied
+from near_monai.geometry.boxes import Box, box_of
 from near_monai.geometry.coordinates import Grid
 from near_monai.review.undoable_edits import Edit
 
 #: Okabe and Ito's bluish green and vermilion, and Tol's purple: told apart by colour-blind readers, too.
 COLOURS = {"added": (0, 158, 115), "bridged": (170, 51, 119), "removed": (213, 94, 0)}
+#: When each of them is seen.
+MOMENTS = {"added": "after", "bridged": "after", "removed": "before"}
 #: Grey of what is near to the viewer and of what is far.
 NEAR, FAR = 70.0, 205.0
 #: The patient's sides at the low and the high end of the axes of RAS.
@@ -37,84 +40,81 @@ class View:
     Attributes:
         name: ``"front"``, ``"left"`` or ``"feet"``.
         sides: letters of the patient's sides at the left, right, top and bottom of the picture.
-        before: PNG of the label, what is removed in its colour of :data:`COLOURS`.
-        after: PNG of the refined label, what is added and bridged likewise.
-        marks: per edit (the wall excepted) where its centre is: per cent from the left and from the top.
+        pictures: PNG by moment, what was changed in the colour of :data:`COLOURS`.
+        marks: per place where it is: per cent from the left and from the top.
     """
 
     name: str
     sides: tuple[str, str, str, str]
-    before: bytes
-    after: bytes
+    pictures: dict[str, bytes]
     marks: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A class of a case.
+    """A class of a case at one moment.
 
     Attributes:
-        name: what it is.
-        before: ``(X, Y, Z)`` the label.
-        after: the same, refined.
+        mask: ``(X, Y, Z)``.
         colour: red, green, blue 0..255; ``None`` for grey.
     """
 
-    name: str
-    before: NDArray[np.bool_]
-    after: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     colour: tuple[int, ...] | None = None
 
 
 def three_views(
-    classes: Sequence[Drawn],
-    edits: Iterable[Edit],
+    moments: Mapping[str, Sequence[Drawn]],
+    edits: Sequence[Edit],
+    places: Mapping[str, ArrayLike],
     grid: Grid,
     affine: NDArray[np.float64],
 ) -> list[View]:
-    """Draw a case; the nearer to the viewer, the darker.
+    """Draw a case, if there is anything of it; the nearer to the viewer, the darker.
 
     Args:
-        classes: what was refined; none of a map that is empty.
+        moments: its classes ``"before"`` and ``"after"`` it was refined, or at any one moment.
         edits: what differs, see :func:`near_monai.review.undoable_edits.find_edits`. Shifts of the wall are not
             coloured.
-        grid: their grid.
+        places: what is marked, by its name: ``(x, y, z)`` in mm, in the frame of ``grid``.
+        grid: the grid of all masks.
         affine: its 4 x 4 world affine, RAS.
     """
-    drawn = np.zeros(grid.shape, bool)
-    for part in classes:
-        drawn |= part.before | part.after
-    box = occupied(drawn).grow(MARGIN, grid.shape)
-    placed = [edit for edit in edits if edit.kind in COLOURS]
+    box = _seen(moments, grid.shape)
+    if box is None:
+        return []
     turn = nib.io_orientation(affine)
     order = np.argsort(turn[:, 0])
     spacing, shape = np.asarray(grid.spacing)[order], np.asarray(box.shape)[order]
-    layers = {
-        kind: nib.apply_orientation(_voxels((e for e in placed if e.kind == kind), box), turn) for kind in COLOURS
-    }
-    old, new = (
-        nib.apply_orientation(_numbers([getattr(part, when) for part in classes], box), turn)
-        for when in ("before", "after")
-    )
-    tints = [part.colour for part in classes]
-    centres = {edit.name: (grid.to_voxel(edit.place) - box.start)[order] for edit in placed}
+    changed = {kind: [edit for edit in edits if edit.kind == kind] for kind in COLOURS}
+    layers = {kind: nib.apply_orientation(_voxels(found, box), turn) for kind, found in changed.items() if found}
+    numbers = {moment: nib.apply_orientation(_numbers(drawn, box), turn) for moment, drawn in moments.items()}
+    centres = {name: (grid.to_voxel(place) - box.start)[order] for name, place in places.items()}
     forward = turn[order, 1] > 0
     centres = {name: np.where(forward, centre, shape - 1 - centre) for name, centre in centres.items()}
     views = []
     for name, *sides in VIEWS:
         _, across, down = sides
         marks = {n: (_percent(centre, across, shape), _percent(centre, down, shape)) for n, centre in centres.items()}
-        before = _draw(old, tints, {"removed": layers["removed"]}, spacing, sides)
-        after = _draw(new, tints, {kind: layers[kind] for kind in ("added", "bridged")}, spacing, sides)
-        views.append(View(name, (*_letters(across), *_letters(down)), before, after, marks))
+        pictures = {}
+        for moment, drawn in moments.items():
+            changes = {kind: layer for kind, layer in layers.items() if MOMENTS[kind] == moment}
+            pictures[moment] = _draw(numbers[moment], [part.colour for part in drawn], changes, spacing, sides)
+        views.append(View(name, (*_letters(across), *_letters(down)), pictures, marks))
     return views
 
 
-def _numbers(masks: Sequence[NDArray[np.bool_]], box: Box) -> NDArray[np.uint16]:
-    """Which of ``masks`` a voxel of ``box`` belongs to, counted from 1."""
+def _seen(moments: Mapping[str, Sequence[Drawn]], shape: tuple[int, int, int]) -> Box | None:
+    """The box around all that is drawn, with a margin; ``None`` if that is nothing."""
+    boxes = [box_of(part.mask) for drawn in moments.values() for part in drawn if part.mask.any()]
+    return reduce(Box.around, boxes).grow(MARGIN, shape) if boxes else None
+
+
+def _numbers(drawn: Sequence[Drawn], box: Box) -> NDArray[np.uint16]:
+    """Which of the classes a voxel of ``box`` belongs to, counted from 1."""
     numbers = np.zeros(box.shape, np.uint16)
-    for number, mask in enumerate(masks, 1):
-        numbers[mask[box.slices()]] = number
+    for number, part in enumerate(drawn, 1):
+        numbers[part.mask[box.slices()]] = number
     return numbers
 
 

@@ -14,11 +14,11 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
-from near_monai.anatomy import Anatomy
-from near_monai.data.class_selection import OneClass, mask_of, structure_in
+from near_monai.data.class_selection import mask_of
 from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
+from near_monai.review.class_looks import Look
 from near_monai.review.undoable_edits import Edit
 
 #: Edge of a cell of the surfaces in mm, for a structure of scale 1.
@@ -27,8 +27,6 @@ CELL_MM = 1.0
 WIDER_MM, WRAP_MM = 0.1, 0.25
 #: One unit of the stored coordinates in mm: 16 bits reach 1.3 m.
 UNIT_MM = 0.02
-#: Light grey.
-PALE = 205
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,8 @@ class Mesh:
     """A triangle mesh.
 
     Attributes:
-        name: ``"before"``, ``"after"``, ``"added"``, ``"bridged"`` or ``"removed"``, and the class if it has a name.
+        name: ``"before"``, ``"after"``, ``"label"``, ``"added"``, ``"bridged"`` or ``"removed"``, and the class if it
+            has a name.
         vertices: ``(V, 3)`` world mm.
         faces: ``(F, 3)`` vertex indices.
         colour: red, green, blue 0..255, if it has one of its own.
@@ -48,46 +47,42 @@ class Mesh:
     colour: tuple[int, ...] | None = None
 
 
-def pale(colour: Sequence[int]) -> tuple[int, ...]:
-    """The colour of a class where changes are drawn in strong colours."""
-    return tuple((c + 2 * PALE) // 3 for c in colour)
-
-
-def scene_of(
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    edits: Sequence[Edit],
-    grid: Grid,
-    affine: NDArray[np.float64],
-    labels: Sequence[OneClass],
-    anatomy: Anatomy,
-) -> list[Mesh]:
-    """All surfaces of a case; what holds no voxel has none.
-
-    Args:
-        before: ``(X, Y, Z)`` the label map.
-        after: the refined one.
-        edits: what differs; shifts of the wall are not drawn apart.
-        grid: their grid.
-        affine: its 4 x 4 world affine.
-        labels: the classes that were refined.
-        anatomy: their names, and how coarse each may be drawn.
-    """
+def changes_in(edits: Sequence[Edit], shape: tuple[int, ...], grid: Grid, affine: NDArray[np.float64]) -> list[Mesh]:
+    """The surfaces of what was added, bridged and removed in a map of ``shape``; shifts of the wall are not drawn."""
     drawn = []
     for kind in ("added", "bridged", "removed"):
-        changed = np.zeros(before.shape, bool)
+        changed = np.zeros(shape, bool)
         for edit in edits:
             if edit.kind == kind:
                 changed[tuple(edit.voxels.T)] = True
         drawn.append(_part(kind, changed, grid, affine, CELL_MM, WRAP_MM))
-    for label in labels:
-        structure = structure_in(label, anatomy)
-        cell, name, colour = CELL_MM, "", None
-        if structure is not None and len(labels) > 1:  # changes are drawn in strong colours, classes in pale ones
-            cell, name = structure.size.mm(CELL_MM), f" {structure.name}"
-            colour = pale(structure.colour)
-        for when, array in (("before", before), ("after", after)):
-            drawn.append(_part(f"{when}{name}", mask_of(array, label), grid, affine, cell, WIDER_MM, colour))
+    return [part for part in drawn if part is not None]
+
+
+def classes_in(
+    array: NDArray[np.uint8], when: str, looks: Sequence[Look], grid: Grid, affine: NDArray[np.float64]
+) -> list[Mesh]:
+    """The surfaces of the classes of a map; what holds no voxel has none.
+
+    Args:
+        array: ``(X, Y, Z)`` the map.
+        when: what it is called, such as ``"before"``.
+        looks: its classes.
+        grid: its grid.
+        affine: its 4 x 4 world affine.
+    """
+    drawn = [
+        _part(
+            f"{when} {look.name}".rstrip(),
+            mask_of(array, look.label),
+            grid,
+            affine,
+            look.scale * CELL_MM,
+            WIDER_MM,
+            look.colour,
+        )
+        for look in looks
+    ]
     return [part for part in drawn if part is not None]
 
 
@@ -131,7 +126,7 @@ def packed(parts: Iterable[Mesh]) -> dict[str, Any]:
         "surfaces": [
             {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in parts
         ],
-        "data": base64.b64encode(zlib.compress(payload, 9)).decode("ascii"),
+        "data": base64.b64encode(zlib.compress(payload)).decode("ascii"),
     }
 
 

@@ -83,8 +83,7 @@ def run_cases(
         if finished and not quiet:
             tqdm.write(f"{len(finished)} cases are finished already", file=sys.stderr)
         todo = records.risky_last(case for case in own if case.name not in finished)
-        # the start of a process costs as much as a case or two
-        workers = workers or min(_cores(task.device), len(todo) // 3)
+        workers = workers or processes_for(task.device, len(todo))
         try:
             _do_all(task, todo, records, workers, quiet)
         finally:
@@ -159,7 +158,10 @@ def _tell(case: Case, row: Row, quiet: bool) -> None:
         tqdm.write(printable(f"{case.name}: warning: {'; '.join(row['warnings'])}"), file=sys.stderr)
 
 
-def _cores(device: str) -> int:
+def processes_for(device: str, count: int) -> int:
+    """How many processes do ``count`` cases on ``device``: to start one costs as much as a case or two."""
     if pick_device(device).type != "cpu" or local_rank() is not None:
-        return 1  # a GPU is busy with one process; a launcher starts as many as are wanted
-    return min(torch.get_num_threads(), MOST_WORKERS)
+        cores = 1  # a GPU is busy with one process; a launcher starts as many as are wanted
+    else:
+        cores = min(torch.get_num_threads(), MOST_WORKERS)
+    return min(cores, count // 3)

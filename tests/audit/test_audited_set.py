@@ -47,7 +47,10 @@ def test_worst_first_and_nothing_changed(labels: Path, tmp_path: Path) -> None:
     assert run("audit", labels, "-o", tmp_path / "out", "--quiet") == 0
     assert {path: fingerprint(path) for path in labels.iterdir()} == before
     visible = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
-    assert visible == {"audit.csv", "audit.json", "audit.html"}
+    assert visible == {"audit.csv", "audit.json", "audit.html", "audit"}
+    cases = tmp_path / "out" / "audit" / "cases"
+    assert {path.name for path in cases.iterdir()} == {"a.js", "b.js", "c.js"}
+    assert "data:image/png" in (cases / "b.js").read_text() and "rough wall" in (cases / "b.js").read_text()
     lines = lines_of(tmp_path / "out")
     assert [line["case"] for line in lines] == ["c", "b", "a"]
     assert lines[0]["reasons"] == "the label map is empty"

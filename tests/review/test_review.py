@@ -8,6 +8,7 @@ import zlib
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -25,19 +26,22 @@ from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.options import Options
 from near_monai.repair.judge import Bounds
-from near_monai.review import html_report
-from near_monai.review.html_report import _unchanged, write_report
+from near_monai.review import shown_case
+from near_monai.review.class_looks import looks_of
+from near_monai.review.html_report import write_report
 from near_monai.review.projections import COLOURS, Drawn, three_views
 from near_monai.review.reviewed_run import ReviewedCase, apply_review, finished_cases, read_run
-from near_monai.review.surface_scene import packed, scene_of
+from near_monai.review.shown_case import _unchanged
+from near_monai.review.surface_scene import changes_in, classes_in, packed
 from near_monai.review.undoable_edits import Edit, find_edits, take_back
 
 #: Whatever is small and alone goes.
 DROPPING = Options(clean=Bounds(drop=0.99))
-#: A name that HTML, a shell and a URL would all trip over.
-NASTY = "<b>it's 100% & ü"
+#: A name that HTML, a shell and a URL would all trip over, in a folder of such a name.
+NASTY = "p#1?/<b>it's 100% & ü"
 AFFINE = np.array([[-0.5, 0, 0, 30], [0, 0, 0.7, -5], [0, 0.55, 0, 12], [0, 0, 0, 1.0]])
 GRID = Grid((40, 30, 20), (0.5, 0.5, 0.5))
+WORLD = (GRID, AFFINE)
 
 
 def box(*sides: tuple[int, int]) -> NDArray[np.uint8]:
@@ -59,7 +63,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, noisy_vessel: NDArray[np.bool_
     noisy_vessel = noisy_vessel.copy()
     noisy_vessel[29:33, 39:43, 33:37] = True  # the speck is large enough to be listed
     for name, mask in (("one", noisy_vessel), (NASTY, np.roll(noisy_vessel, 2, 0)), ("empty", noisy_vessel & False)):
-        nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), source / f"{name}.nii.gz")
+        path = source / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), path)
     output = tmp_path_factory.mktemp("out")
     refine_files(source, output, DROPPING, quiet=True, workers=1)
     return output
@@ -133,7 +139,11 @@ def test_voxels_of_other_classes_come_back() -> None:
 def test_surfaces_lie_around_what_they_show() -> None:
     before, after = TUBE | SPECK, TUBE | LUMP
     edits = find_edits(before, after, None, GRID, {3: 1.0})
-    scene = packed(scene_of(before, after, edits, GRID, AFFINE, [3], HEART))
+    looks = looks_of([3], HEART)
+    classes = [
+        part for name, a in (("before", before), ("after", after)) for part in classes_in(a, name, looks, *WORLD)
+    ]
+    scene = packed([*changes_in(edits, before.shape, *WORLD), *classes])
     payload, shown = zlib.decompress(base64.b64decode(scene["data"])), {"added": LUMP, "removed": SPECK, "after": after}
     for part in scene["surfaces"]:
         size = part["vertices"] * 6
@@ -152,11 +162,11 @@ def test_surfaces_lie_around_what_they_show() -> None:
 def test_pictures_show_sides_classes_and_bridges_in_colour() -> None:
     bridge = SPECK & ~TUBE
     edits = find_edits(TUBE, TUBE | bridge, bridge, GRID, {3: 1.0})
-    classes = [
-        Drawn("one", TUBE > 0, (TUBE | bridge) > 0, (200, 100, 100)),
-        Drawn("no", TUBE > 9, TUBE > 9, (1, 2, 3)),
-    ]
-    views = {view.name: view for view in three_views(classes, edits, GRID, AFFINE)}
+    moments = {
+        when: [Drawn(mask > 0, (200, 100, 100)), Drawn(TUBE > 9, (1, 2, 3))]
+        for when, mask in (("before", TUBE), ("after", TUBE | bridge))
+    }
+    views = {view.name: view for view in three_views(moments, edits, {"here": edits[0].place}, GRID, AFFINE)}
     sides = {name: "".join(view.sides) for name, view in views.items()}
     assert sides == {
         "front": "RLSI",
@@ -166,8 +176,9 @@ def test_pictures_show_sides_classes_and_bridges_in_colour() -> None:
     for view in views.values():
         before, after = (
             {tuple(c) for c in np.asarray(Image.open(BytesIO(png)).convert("RGB")).reshape(-1, 3).tolist()}
-            for png in (view.before, view.after)
+            for png in (view.pictures["before"], view.pictures["after"])
         )
+        assert all(0 < share < 100 for share in view.marks["here"])
         assert COLOURS["bridged"] in after and COLOURS["bridged"] not in before
         assert any(red > 1.5 * green for red, green, _ in before)
 
@@ -331,84 +342,91 @@ def test_damaged_run_files_are_refused(tmp_path: Path, text: str) -> None:
 
 
 class Page(HTMLParser):
-    """What a test wants to know of a page."""
+    """What a test wants to know of a page, or of what it shows of a case."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.titles: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1][0] == "h2" and data.strip():
-            self.titles.append(data)
-            self.tags.append(("", {}))
+    def values(self, name: str) -> list[str]:
+        """The values of an attribute, of all elements that have it."""
+        return [attrs[name] or "" for _, attrs in self.tags if name in attrs]
+
+
+def shown(report: Path) -> dict[str, Page]:
+    """What the cases beside a report show."""
+    found = {}
+    for path in (report.parent / "report" / "cases").rglob("*.js"):
+        name, details = json.loads(f"[{path.read_text().removeprefix('nearCase(').removesuffix(');' + chr(10))}]")
+        found[name] = Page(details["html"])
+    return found
 
 
 def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
     path = write_report(run, quiet=True)
-    page = Page(path.read_text(encoding="utf-8"))
-    assert set(page.titles) == {"one", NASTY, "empty"}
-    sources = [attrs.get("src") or "" for tag, attrs in page.tags if tag in ("img", "script", "iframe")]
-    sources += [attrs.get("href") or "" for tag, attrs in page.tags if tag == "link"]
-    assert len([s for s in sources if s]) == 3 * 6
-    assert all(source.startswith("data:") for source in sources if source)
-    ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
-    assert ids == {f"{n}/{edit.name}" for n in ("one", NASTY) for edit in case(run, n).edits}
-    assert not any(tag == "b" for tag, _ in page.tags), "names are escaped"
-    text = path.read_text(encoding="utf-8")
-    assert "<td>coronary</td>" in text and 'class="side left">R</span>' in text
-    links = [attrs.get("href") or "" for tag, attrs in page.tags if tag == "a"]
-    assert "one.nii.gz" in links
+    index, cases = Page(path.read_text(encoding="utf-8")), shown(path)
+    assert set(cases) == {"one", NASTY, "empty"}
+    assert not index.values("src"), "style and script are in it"
+    assert (run / "report" / "plotly.js").stat().st_size > 1e6
+    pictures = {name: page.values("src") for name, page in cases.items()}
+    assert {name: len(found) for name, found in pictures.items()} == {"one": 6, NASTY: 6, "empty": 0}
+    assert all(source.startswith("data:") for found in pictures.values() for source in found)
+    for name in ("one", NASTY):
+        assert cases[name].values("data-id") == [f"{name}/{edit.name}" for edit in case(run, name).edits]
+    tags = {tag for page in (index, *cases.values()) for tag, _ in page.tags}
+    assert not {"link", "iframe"} & tags
+    assert "b" not in tags, "names are escaped"
+    assert "one.nii.gz" in cases["one"].values("href")
+
+
+def test_a_report_keeps_nothing_of_cases_that_the_run_has_not(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    report = write_report(copy, quiet=True)
+    state = read_run(copy)
+    rows = [row | {"status": "failed"} if row["name"] == "one" else row for row in state["cases"]]
+    (copy / "run.json").write_text(json.dumps(state | {"cases": [row for row in rows if row["name"] != "empty"]}))
+    write_report(copy, quiet=True)
+    assert set(shown(report)) == {NASTY}
 
 
 def test_the_wall_is_on_the_page_however_many_places_there_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html_report, "MOST_EDITS", 0)
-    page = Page(write_report(run, quiet=True).read_text(encoding="utf-8"))
-    ids = {attrs["data-id"] for _, attrs in page.tags if "data-id" in attrs}
+    monkeypatch.setattr(shown_case, "MOST_EDITS", 0)
+    ids = {i for page in shown(write_report(run, quiet=True)).values() for i in page.values("data-id")}
     edits = {f"{n}/{edit.name}": edit.kind for n in ("one", NASTY) for edit in case(run, n).edits}
     assert ids == {name for name, kind in edits.items() if kind == "wall"} != set(edits)
 
 
-def test_the_command_on_the_page_does_what_it_says(run: Path) -> None:
-    """In a browser, with real clicks; skipped where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no Chromium here")
-    page, speck = write_report(run, quiet=True), named(run, NASTY, "1/R")
-    options = webdriver.ChromeOptions()
-    for word in (
-        "headless",
-        "no-sandbox",
-        "disable-background-networking",
-        "no-first-run",
-        "disable-sync",
-        "window-size=1280,1000",
-    ):
-        options.add_argument(f"--{word}")
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options=options, service=service) as browser:
-        browser.get(page.as_uri())
-        boxes = browser.find_elements("css selector", "[data-id]")
-        nasty = next(b for b in boxes if b.get_attribute("data-id") == f"{NASTY}/{speck}")
-        nasty.send_keys(" ")  # by keyboard
-        command = browser.find_element("id", "command").get_attribute("value")
-        browser.find_element("css selector", "[data-open]").click()
-        browser.execute_async_script("const done = arguments[0]; setTimeout(done, 3000)")
-        assert browser.execute_script("return open.div.data.map(t => t.kind)")[-2:] == ["before", "after"]
-        place = browser.find_element("css selector", "[data-go]")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", place)
-        place.click()
-        trouble = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-        assert not trouble, trouble
+def test_the_command_on_the_page_does_what_it_says(run: Path, page: Any) -> None:
+    """In a browser, with real clicks and keys."""
+    report, speck = write_report(run, quiet=True), named(run, NASTY, "1/R")
+    page.goto(report.as_uri())
+    page.get_by_role("link", name=NASTY).click()
+    boxes = page.locator("[data-id]")
+    ids = boxes.evaluate_all("all => all.map(box => box.dataset.id)")
+    boxes.nth(ids.index(f"{NASTY}/{speck}")).press(" ")
+    page.keyboard.press("Escape")
+    assert page.get_by_role("link", name="one").is_visible()
+    page.go_back()
+    assert boxes.nth(ids.index(f"{NASTY}/{speck}")).is_checked(), "what was marked stays marked"
+    command = page.input_value("#command")
+    page.click("#show-scene")
+    page.wait_for_function("open && open.div.data")
+    assert page.evaluate("open.div.data.map(t => t.kind)")[-2:] == ["before", "after"]
+    page.locator("[data-go]").first.click()
+    page.wait_for_function("open.distance < 1")
     words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
     assert words.stdout.splitlines() == ["near-monai", "apply", str(run), "--reject", f"{NASTY}/{speck}"]
-    main_words = words.stdout.splitlines()[1:]
     with pytest.raises(SystemExit) as end:
-        main(main_words)
+        main(words.stdout.splitlines()[1:])
     assert end.value.code == 0
     state = json.loads((run / "reviewed" / "review.json").read_text())
     assert [row["name"] for row in state["cases"] if row["rejected"]] == [NASTY]
+    page.goto(write_report(run, quiet=True).as_uri())
+    page.get_by_role("link", name=NASTY).click()
+    boxes.nth(ids.index(f"{NASTY}/{speck}")).uncheck()
+    assert page.input_value("#command").endswith(command.replace("--reject", "--accept"))

@@ -1,9 +1,8 @@
-"use strict";
-// The 3-D view is made when it is asked for, one at a time: browsers keep only a few WebGL contexts.
-const COLOURS = { before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#aa3377", removed: "#d55e00" };
+// The 3-D view of the case that is shown, made when it is asked for.
+const COLOURS = { label: "#5b7fb5", before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#aa3377", removed: "#d55e00" };
 const EYES = { front: [0, 1, 0], left: [-1, 0, 0], feet: [0, 0, -1] };
 const UP = { front: [0, 0, 1], left: [0, 0, 1], feet: [0, 1, 0] };
-let open = null; // {number, div, middle, scale, eye, up, centre}
+let open = null; // {div, middle, unit, eye, up, centre, distance}
 
 async function inflate(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -66,23 +65,20 @@ function face(name) {
   Object.assign(open, { eye: EYES[name], up: UP[name] });
 }
 
-async function show(number) {
-  if (open && open.number === number) return;
-  if (open) {
-    Plotly.purge(open.div);
-    open.div.hidden = true;
-    document.querySelector(`[data-open="${open.number}"]`).nextElementSibling.hidden = true;
-  }
-  const div = document.getElementById(`scene-${number}`);
+async function showScene() {
+  if (open) return;
+  const div = find("#in-3d"), { scene } = find("#details");
+  if (!window.Plotly) await load(find("#cases").dataset.plotly);
+  const data = await traces(scene);
+  if (!div.isConnected) return; // somebody went on meanwhile
   div.hidden = false;
-  document.querySelector(`[data-open="${number}"]`).nextElementSibling.hidden = false;
-  const data = await traces(JSON.parse(document.getElementById(`data-${number}`).textContent));
+  find("#show-scene").nextElementSibling.hidden = false;
   const [low, high] = extent(data);
   const axis = (n, title) => ({ range: [low[n] - 1, high[n] + 1], title: { text: title } });
   // plotly puts the middle of the ranges at 0 and makes the geometric mean of the sides 1
   const sides = low.map((l, n) => high[n] - l + 2);
   open = {
-    number, div, middle: low.map((l, n) => (l + high[n]) / 2), unit: Math.cbrt(sides[0] * sides[1] * sides[2]),
+    div, middle: low.map((l, n) => (l + high[n]) / 2), unit: Math.cbrt(sides[0] * sides[1] * sides[2]),
     centre: [0, 0, 0], distance: 1.7,
   };
   face("front");
@@ -93,8 +89,14 @@ async function show(number) {
   await look();
 }
 
-async function go(number, place) {
-  await show(number);
+// browsers keep only a few WebGL contexts
+function closeScene() {
+  if (open) Plotly.purge(open.div);
+  open = null;
+}
+
+async function go(place) {
+  await showScene();
   open.centre = place.map((p, axis) => (p - open.middle[axis]) / open.unit);
   open.distance = 0.35;
   await look();
@@ -108,9 +110,9 @@ function turn(sign) {
 }
 
 document.addEventListener("click", async (event) => {
-  const { open: number, view, turn: sign, zoom, go: place, case: ofCase } = event.target.dataset;
-  if (number) await show(number);
-  if (place) await go(ofCase, JSON.parse(place));
+  const { view, turn: sign, zoom, go: place } = event.target.dataset;
+  if (event.target.id === "show-scene") await showScene();
+  if (place) await go(JSON.parse(place));
   if (view) {
     face(view);
     Object.assign(open, { centre: [0, 0, 0], distance: 1.7 });
@@ -121,37 +123,9 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("change", (event) => {
-  if ("show" in event.target.dataset) {
-    const what = event.target.value;
-    const visible = open.div.data.map(({ kind }) => what === "both" || (kind === "before") === (what === "before"));
-    Plotly.restyle(open.div, { visible });
-  }
-  if ("id" in event.target.dataset) review();
+  if (!("show" in event.target.dataset)) return;
+  const what = event.target.value;
+  const visible = open.div.data.map(({ kind }) => what === "both" || (kind === "before") === (what === "before"));
+  Plotly.restyle(open.div, { visible });
 });
-
-// a word for a POSIX shell
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-
-function review() {
-  const boxes = [...document.querySelectorAll("[data-id]")];
-  const marked = boxes.filter((box) => box.checked);
-  const words = (option, chosen) => chosen.map((box) => ` ${option} ${quoted(box.dataset.id)}`).join("");
-  const rejected = marked.filter((box) => !("before" in box.dataset));
-  const accepted = boxes.filter((box) => "before" in box.dataset && !box.checked);
-  const run = quoted(document.querySelector("footer").dataset.run);
-  const count = marked.length ? `${marked.length} edit${marked.length > 1 ? "s are" : " is"} marked.` : "No edit is marked.";
-  document.getElementById("count").textContent = count;
-  document.getElementById("command").value =
-    rejected.length || accepted.length ? `near-monai apply ${run}${words("--reject", rejected)}${words("--accept", accepted)}` : "";
-}
-
-document.getElementById("copy").addEventListener("click", async () => {
-  const field = document.getElementById("command");
-  field.select();
-  try {
-    await navigator.clipboard.writeText(field.value);
-  } catch {
-    document.execCommand("copy"); // pages from files may not use the clipboard
-  }
-});
-review();
+route(); // the address may name a case
