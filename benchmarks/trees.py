@@ -1,10 +1,11 @@
 """Trees and surfaces against truths that are known.
 
-    python -m benchmarks.trees -o OUT [--trees 10] [--maps NAME=FOLDER[@LABEL] ...]
+    python -m benchmarks.trees -o OUT [--trees 10] [--maps NAME=FOLDER[@LABEL] ...] [--meshes NAME=FOLDER[@LABEL] ...]
 
 Generated trees at every level of noise, noisy and refined, by near_monai and by skimage's skeletonize; sides and names
-of trees whose pose in a patient is known; surfaces of known bodies; and, of folders of real maps, how many large trees
-each map has. Tables are printed, and written to OUT/trees.md and OUT/trees.json.
+of trees whose pose in a patient is known; surfaces of known bodies; of folders of real maps, how many large trees each
+map has; and, with tetgen, whether their surfaces can be filled with tetrahedra. Tables are printed, and written to
+OUT/trees.md and OUT/trees.json.
 """
 
 from __future__ import annotations
@@ -131,6 +132,14 @@ def maps(named: Sequence[str]) -> Iterator[tuple[str, Row]]:
             )
 
 
+def meshes(named: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """See :func:`benchmarks.volume_meshes.meshed`."""
+    if named:
+        from benchmarks.volume_meshes import meshed  # needs tetgen
+
+        yield from meshed(named)
+
+
 def table(rows: Iterator[tuple[str, Row]], total: Sequence[str] = ()) -> tuple[str, dict[str, Row]]:
     """Means by name as text, and as numbers; of columns in ``total`` the sum."""
     found: dict[str, list[Row]] = {}
@@ -159,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--posed", type=int, default=24, help="generated trees whose sides are known")
     parser.add_argument("--levels", nargs="+", default=LEVELS)
     parser.add_argument("--maps", nargs="*", default=(), metavar="NAME=FOLDER[@LABEL]", help="real maps")
+    parser.add_argument("--meshes", nargs="*", default=(), metavar="NAME=FOLDER[@LABEL]", help="maps to mesh")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args(arguments)
     claim_empty(options.output)
@@ -168,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "sides and names": lambda: sides(options.seed, options.posed),
         "surfaces": surfaces,
         "maps": lambda: maps(options.maps),
+        "meshes": lambda: meshes(options.meshes),
     }
     texts, numbers = [], {}
     for title, rows in parts.items():

@@ -18,6 +18,12 @@ def surface(
     smooth: Annotated[bool, typer.Option("--smooth", help="Without staircase.")] = False,
     caps: Annotated[bool, typer.Option("--caps", help="Smooth, and cut flat at the ends of vessels.")] = False,
     triangle: Annotated[float | None, typer.Option(min=0.02, help="Smooth, with edges of so many mm at most.")] = None,
+    extensions: Annotated[
+        float, typer.Option(min=0, metavar="N", help="For flow: smooth, and ends prolonged by N of their diameters.")
+    ] = 0,
+    wall: Annotated[
+        float, typer.Option(min=0, metavar="MM", help="For printing: smooth hollow vessels, with a wall of MM outside.")
+    ] = 0,
     table: Table = None,
     quiet: Quiet = False,
 ) -> None:
@@ -30,7 +36,7 @@ def surface(
     """
     from near_monai.exports.surface_meshes import Kind, write_surfaces
 
-    how = Kind(smooth, caps, triangle)
+    how = Kind(smooth, caps, triangle, extensions, wall)
     count = write_surfaces(source, output, label_of(label), kind, quiet, table, how)
     typer.echo(f"{count} surfaces written to {output}")
 

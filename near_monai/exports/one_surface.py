@@ -22,6 +22,8 @@ def surface(
     *,
     caps: bool = False,
     triangle: float | None = None,
+    extensions: float = 0.0,
+    wall: float = 0.0,
 ) -> Surface:
     """The smooth, closed surface of one class of a label map.
 
@@ -32,13 +34,18 @@ def surface(
         table: anatomy table; ``None`` for the heart's.
         caps: cut vessels flat at their ends; faces of the cuts are patches then.
         triangle: mean length of the edges in mm, at most; ``None`` for about two thirds of a voxel.
+        extensions: cut vessels flat, and prolong their ends by so many diameters, for simulations of flow.
+        wall: make vessels hollow, open at their ends, with so many mm of wall around them, for printing.
 
     Returns:
-        A :class:`near_monai.exports.surface_files.Surface` in world mm (RAS), of the volume of the label if ``caps`` is
-        not set.
+        A :class:`near_monai.exports.surface_files.Surface` in world mm (RAS), of the volume of the label if nothing is
+        cut or added.
 
     Raises:
-        NearError: not a label map, no such class, or one that is too small.
+        NearError: not a label map, no such class, one that is too small, or both extensions and a wall.
+
+    Warns:
+        NearWarning: an end could not be cut flat, or an extension is shorter than wanted.
 
     Example:
         >>> import near_monai
@@ -48,4 +55,4 @@ def surface(
     """
     file, anatomy = label_map(label, spacing), table_of(table)
     chosen = choose_label(file.array, parse_class(which), "label map", anatomy)
-    return surface_in(file, chosen, anatomy, Kind(smooth=True, caps=caps, triangle=triangle))
+    return surface_in(file, chosen, anatomy, Kind(True, caps, triangle, extensions, wall))

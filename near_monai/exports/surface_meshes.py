@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.case_lists import find_cases
 from near_monai.data.class_selection import AUTO, OneClass, Wanted, choose_label, mask_of
 from near_monai.data.failed_cases import Outcomes
-from near_monai.errors import NearError, printable
+from near_monai.errors import NearError, NearWarning, UsageError, printable
 from near_monai.exports.flat_ends import ends_of
-from near_monai.exports.smooth_surface import smooth_mesh
+from near_monai.exports.smooth_surface import Ends, smooth_mesh
 from near_monai.exports.surface_files import WRITERS, Surface, volume_of, world_mesh
 from near_monai.formats.label_maps import LabelMap, read_label
 from near_monai.formats.voxel_values import values_in
@@ -33,6 +34,8 @@ SMOOTH = 0.7
 MARGIN = 3
 #: Steps by which the level is moved until the surface encloses the volume of the voxels.
 CORRECTIONS = 2
+#: Thinner walls than this, in mm, no printer makes.
+THINNEST_MM = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,34 @@ class Kind:
 
     Attributes:
         smooth: without staircase, see :mod:`near_monai.exports.smooth_surface`.
-        caps: with flat ends of vessels; these are smooth in any case.
+        caps: with flat ends of vessels.
         triangle: mean length of their edges in mm, at most; ``None`` for about two thirds of a voxel.
+        extensions: diameters of an end by which it is prolonged, for simulations of flow; 0 for none.
+        wall: mm of wall around vessels, which are hollow then, for printing; 0 for none.
     """
 
     smooth: bool = False
     caps: bool = False
     triangle: float | None = None
+    extensions: float = 0.0
+    wall: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.extensions and self.wall:
+            raise UsageError("extensions are for simulations of flow, a wall for printing; give one of the two")
+        for name, value, least in (("extensions", self.extensions, 0.0), ("wall", self.wall, THINNEST_MM)):
+            if value and not least <= value < np.inf:
+                raise UsageError(f"{name} is {value}; expected at least {least:g}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is none of what only smooth surfaces can be."""
+        return not (self.smooth or self.caps or self.triangle or self.extensions or self.wall)
+
+    @property
+    def cut(self) -> bool:
+        """Whether vessels end flat."""
+        return bool(self.caps or self.extensions or self.wall)
 
 
 #: As they have always been.
@@ -91,14 +115,13 @@ def surface_in(file: LabelMap, label: OneClass, anatomy: Anatomy, kind: Kind) ->
         NearError: there is none of it, or flat ends are wanted of what has no tree.
     """
     mask = mask_of(file.array, label)
-    if not (kind.smooth or kind.caps or kind.triangle):
+    if kind.plain:
         return surface_of(mask, file.affine)
     where = str(file.path or "label map")
-    ends = ends_of(trees_in(file, label, anatomy, where).trees) if kind.caps else []
-    if kind.caps and not ends:
-        raise NearError(f"{where}: has no vessel that is longer than wide, and no ends; leave --caps out")
-    vertices, faces, patch = smooth_mesh(mask, file.affine, ends, kind.triangle)
-    return Surface(vertices.astype(np.float64), faces, patch if ends else patch[:0], tuple(end.kind for end in ends))
+    ends = ends_of(trees_in(file, label, anatomy, where).trees) if kind.cut else []
+    if kind.cut and not ends:
+        raise NearError(f"{where}: has no vessel that is longer than wide, and no ends to cut flat; try --smooth alone")
+    return smooth_mesh(mask, file.affine, Ends(ends, kind.extensions, kind.wall), kind.triangle)
 
 
 def write_surfaces(
@@ -141,10 +164,20 @@ def write_surfaces(
                 path = output / f"{case.name}{name}.{ending}"
                 if path.exists():
                     raise NearError(f"{path}: is there already; give a new folder, so that nothing is overwritten")
-                WRITERS[ending](path, surface_in(file, chosen, anatomy, kind))
+                WRITERS[ending](path, _told(case.name, file, chosen, anatomy, kind))
                 count += 1
     outcomes.check(len(cases))
     return count
+
+
+def _told(case: str, file: LabelMap, label: OneClass, anatomy: Anatomy, kind: Kind) -> Surface:
+    """The surface, and on stderr what there is to warn of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NearWarning)
+        found = surface_in(file, label, anatomy, kind)
+    for warning in caught:
+        tqdm.write(printable(f"{case}: warning: {warning.message}"), file=sys.stderr)
+    return found
 
 
 def _classes(file: LabelMap, label: Wanted, anatomy: Anatomy) -> dict[OneClass, str]:
