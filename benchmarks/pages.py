@@ -1,7 +1,7 @@
 """A report of very many cases in headless Chromium: what it takes to write, to open, to sort, to filter, and to show.
 
-``python -m benchmarks.pages RUN -o out/ --cases 1000`` repeats the cases of a run of ``near-monai refine`` under other
-names. It needs ``pip install playwright`` and Chromium.
+``python -m benchmarks.pages RUN -o out/ --cases 1000`` draws the cases of a run of ``near-monai refine``, and repeats
+them under other names. It needs Chromium.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from near_monai.data.run_layout import RUN_FILE
-from near_monai.review.html_report import write_report
-from near_monai.review.reviewed_run import finished_cases, read_run
+from near_monai.anatomy import table_of
+from near_monai.data.run_layout import REPORT_FILE
+from near_monai.review.case_pages import Entry, case_file, write_index
+from near_monai.review.html_report import COLUMNS, draw_case
+from near_monai.review.reviewed_run import read_run
 
 #: Cases that are opened, and seconds after which nothing is waited for any more.
 OPENED, PATIENCE_S = 20, 60
@@ -31,21 +33,22 @@ TIMED = """async (script) => {
 }"""
 
 
-def repeated(run: Path, output: Path, count: int) -> None:
-    """A run of ``count`` cases in ``output`` that are copies (as links) of those of ``run``."""
-    state = read_run(run)
-    cases, rows = list(finished_cases(run, state)), []
+def repeated(run: Path, report: Path, count: int) -> float:
+    """A report of ``count`` cases, copies of those of ``run``; returns the seconds that it takes to draw one."""
+    state, anatomy, start = read_run(run), table_of(None), time.perf_counter()
+    drawn = [draw_case(row, None, run, anatomy)[1] for row in state["cases"]]
+    seconds = (time.perf_counter() - start) / len(drawn)
+    entries = []
     for number in range(count):
-        case = cases[number % len(cases)]
-        name = f"{case.row['name']} {number:04}"
-        written = {}
-        for file, mark in case.row["written"].items():
-            path = file.replace(case.row["name"], name)
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
-            (output / path).symlink_to((run / file).absolute())
-            written[path] = mark
-        rows.append(case.row | {"name": name, "written": written})
-    (output / RUN_FILE).write_text(json.dumps(state | {"cases": rows}))
+        entry = drawn[number % len(drawn)]
+        name = f"{entry.name} {number:04}"
+        text = (run / case_file(report.name, entry.name)).read_text()
+        target = report.parent / case_file(report.name, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text.replace(entry.name, name))
+        entries.append(Entry(name, entry.cells, entry.shown))
+    write_index(report, "Refined labels", str(run), [], COLUMNS, entries, str(run))
+    return seconds
 
 
 def measured(page: Page, report: Path) -> dict[str, Any]:
@@ -80,11 +83,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=1000)
     options = parser.parse_args()
-    options.output.mkdir(parents=True)
-    repeated(options.run, options.output, options.cases)
-    start = time.perf_counter()
-    report = write_report(options.output)
-    found: dict[str, Any] = {"seconds to write a case": (time.perf_counter() - start) / options.cases}
+    report = options.output / REPORT_FILE
+    found: dict[str, Any] = {"seconds to draw a case": repeated(options.run, report, options.cases)}
     cases = [path.stat().st_size for path in (options.output / "report" / "cases").rglob("*.js")]
     found |= {"index kB": report.stat().st_size / 1000, "case kB": statistics.mean(cases) / 1000}
     found["all MB"] = sum(path.stat().st_size for path in (options.output / "report").rglob("*.js")) / 1e6

@@ -30,11 +30,13 @@ from near_monai.refinement.subject import Subject, subject_in, subject_of
 Row = dict[str, Any]
 
 
-def audit_case(path: Path, options: Options, networks: Networks, anatomy: Anatomy, truth: Path | None = None) -> Row:
+def audit_case(
+    file: LabelMap, options: Options, networks: Networks, anatomy: Anatomy, truth: Path | None = None
+) -> Row:
     """What is known of a label map without its truth.
 
     Args:
-        path: the map.
+        file: the map.
         options: which class, and how it is refined; ``"all"`` audits every class of the table by itself.
         networks: gives the network of a weights file.
         anatomy: the table.
@@ -46,9 +48,8 @@ def audit_case(path: Path, options: Options, networks: Networks, anatomy: Anatom
         scores if there is a truth.
 
     Raises:
-        NearError: the map cannot be read, or lacks the class; ``truth`` is on another grid.
+        NearError: the map lacks the class; ``truth`` is on another grid.
     """
-    file = read_label(path)
     if not file.array.any():
         return {"warnings": [*file.warnings, "the label map is empty"], "geometry": None, "structures": []}
     true = None if truth is None else read_label(truth)

@@ -107,8 +107,9 @@ def _audit(
     def make() -> Row:
         clear(case, output, None, _results)
         networks, anatomy = partial(_network, device=device), _anatomy(options.table)
-        row = audit_case(case.label, options, networks, anatomy, truth.get(case.name))
-        write_audited(output / PAGE_FILE, case.name, row, read_label(case.label), anatomy)
+        file = read_label(case.label)
+        row = audit_case(file, options, networks, anatomy, truth.get(case.name))
+        write_audited(output / PAGE_FILE, case.name, row, file, anatomy)
         return row | {"written": written(case, output, _results)}
 
     return attempted(case, output, "audited; audit it again", make, partial(clear, case, output, None, _results))

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +93,7 @@ class Details:
 
     Attributes:
         name: the case.
-        trouble: warnings.
+        trouble: warnings that the index does not have.
         parts: figures per structure, as in ``run.json``.
         links: files, relative to the page, by what they are called.
         colours: CSS colours of classes, by name.
@@ -190,6 +191,7 @@ def _folder(page: str) -> str:
     return Path(page).stem
 
 
+@cache
 def _templates() -> Environment:
     loader = PackageLoader("near_monai.review", "web")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -62,7 +62,7 @@ def write_report(folder: Path, quiet: bool = False) -> Path:
     """
     run, decisions = read_run(folder), read_decisions(folder)
     rows, page = run["cases"], folder / REPORT_FILE
-    work = partial(_case, folder=folder, anatomy=_table(run["options"]["table"]))
+    work = partial(draw_case, folder=folder, anatomy=_table(run["options"]["table"]))
     workers, one_thread = processes_for("cpu", len(rows)), partial(torch.set_num_threads, 1)
     jobs = in_processes(rows, lambda row: decisions.get(row["name"]), work, workers, one_thread)
     done = tqdm(jobs, desc="report", unit="case", total=len(rows), disable=quiet)
@@ -85,8 +85,15 @@ def _table(path: str | None) -> Anatomy:
         return table_of(None)
 
 
-def _case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy) -> Found:
-    """Write what the page says of one case."""
+def draw_case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy) -> Found:
+    """Write what the page shows of one case.
+
+    Args:
+        row: of ``run.json``.
+        decided: what a person decided of it.
+        folder: of the run.
+        anatomy: names and colours.
+    """
     trouble = []
     if decided is not None and decided.result not in row["written"].values():
         trouble = ["reviewed/ holds this case as it was reviewed in an earlier result: near-monai apply makes it anew."]
@@ -94,11 +101,11 @@ def _case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy) ->
         message = row.get("message", "not finished: it is being refined, or its process was killed")
         return _failed(row, [*trouble, message])
     try:
-        shown = shown_case(ReviewedCase(folder, row), decided, anatomy, trouble)
+        shown = shown_case(ReviewedCase(folder, row), decided, anatomy)
     except NearError as error:
         return _failed(row, [*trouble, str(error)])
     write_case(folder / REPORT_FILE, shown.details)
-    return _finished(row, shown)
+    return _finished(row, shown, [*trouble, *row["warnings"]])
 
 
 def _failed(row: Row, trouble: Sequence[str]) -> Found:
@@ -107,9 +114,9 @@ def _failed(row: Row, trouble: Sequence[str]) -> Found:
     return (math.inf, 0.0), Entry(row["name"], (*unknown, Cell("; ".join(trouble), math.inf, trouble=True)), False)
 
 
-def _finished(row: Row, shown: Shown) -> Found:
+def _finished(row: Row, shown: Shown, trouble: Sequence[str]) -> Found:
     """A case by its warnings, then by how much was edited or left undecided."""
-    parts, details = row.get("structures", [row]), shown.details
+    parts = row.get("structures", [row])
     pieces, volumes = (
         [sum(part[figure.format(when)] for part in parts) for when in ("before", "after")]
         for figure in ("components_{}", "volume_{}_mm3")
@@ -123,9 +130,9 @@ def _finished(row: Row, shown: Shown) -> Found:
         _number(shown.edits, "{}", f"{shown.rejected} rejected" if shown.rejected else ""),
         Cell(f"{100 * share:.1f}", share) if volumes[0] else Cell("", math.nan),
         _number(shown.odd, "{}"),
-        Cell("; ".join(details.trouble), len(details.trouble), trouble=bool(details.trouble)),
+        Cell("; ".join(trouble), len(trouble), trouble=bool(trouble)),
     )
-    return (len(details.trouble) + shown.broken, share), Entry(row["name"], cells, True)
+    return (len(trouble) + shown.broken, share), Entry(row["name"], cells, True)
 
 
 def _number(value: float, form: str, note: str = "") -> Cell:

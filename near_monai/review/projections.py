@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from io import BytesIO
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from near_monai.geometry.boxes import Box, box_of
+from near_monai.geometry.boxes import Box, box_of, voxels_of
 from near_monai.geometry.coordinates import Grid
 from near_monai.review.undoable_edits import Edit
 
@@ -26,6 +27,8 @@ NEAR, FAR = 70.0, 205.0
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 #: How bright a coloured class is near to the viewer and far.
 DARK, BRIGHT = 0.7, 1.1
+#: No voxels.
+NOTHING = np.zeros((0, 3), np.intp)
 #: Pixels of the longer side of a picture, and voxels around what is shown.
 PIXELS, MARGIN = 360, 4
 #: Name and, in RAS voxel order, the axis one looks along, from its low end (+1) or its high end (-1); then the axes
@@ -83,23 +86,22 @@ def three_views(
     box = _seen(moments, grid.shape)
     if box is None:
         return []
-    turn = nib.io_orientation(affine)
-    order = np.argsort(turn[:, 0])
-    spacing, shape = np.asarray(grid.spacing)[order], np.asarray(box.shape)[order]
-    changed = {kind: [edit for edit in edits if edit.kind == kind] for kind in COLOURS}
-    layers = {kind: nib.apply_orientation(_voxels(found, box), turn) for kind, found in changed.items() if found}
-    numbers = {moment: nib.apply_orientation(_numbers(drawn, box), turn) for moment, drawn in moments.items()}
-    centres = {name: (grid.to_voxel(place) - box.start)[order] for name, place in places.items()}
-    forward = turn[order, 1] > 0
-    centres = {name: np.where(forward, centre, shape - 1 - centre) for name, centre in centres.items()}
+    frame = _Frame.of(box, grid, affine)
+    changed = {kind: np.concatenate([NOTHING, *(e.voxels for e in edits if e.kind == kind)]) for kind in COLOURS}
+    layers = {kind: frame.turned(voxels - box.start) for kind, voxels in changed.items()}
+    classes = {
+        when: [(frame.turned(voxels_of(part.mask[box.slices()])), part.colour) for part in drawn]
+        for when, drawn in moments.items()
+    }
+    centres = {name: frame.turned(grid.to_voxel(place) - box.start) for name, place in places.items()}
     views = []
     for name, *sides in VIEWS:
         _, across, down = sides
-        marks = {n: (_percent(centre, across, shape), _percent(centre, down, shape)) for n, centre in centres.items()}
-        pictures = {}
-        for moment, drawn in moments.items():
-            changes = {kind: layer for kind, layer in layers.items() if MOMENTS[kind] == moment}
-            pictures[moment] = _draw(numbers[moment], [part.colour for part in drawn], changes, spacing, sides)
+        marks = {n: (frame.percent(at, across), frame.percent(at, down)) for n, at in centres.items()}
+        pictures = {
+            when: _draw(drawn, {kind: layers[kind] for kind in COLOURS if MOMENTS[kind] == when}, frame, sides)
+            for when, drawn in classes.items()
+        }
         views.append(View(name, (*_letters(across), *_letters(down)), pictures, marks))
     return views
 
@@ -110,12 +112,43 @@ def _seen(moments: Mapping[str, Sequence[Drawn]], shape: tuple[int, int, int]) -
     return reduce(Box.around, boxes).grow(MARGIN, shape) if boxes else None
 
 
-def _numbers(drawn: Sequence[Drawn], box: Box) -> NDArray[np.uint16]:
-    """Which of the classes a voxel of ``box`` belongs to, counted from 1."""
-    numbers = np.zeros(box.shape, np.uint16)
-    for number, part in enumerate(drawn, 1):
-        numbers[part.mask[box.slices()]] = number
-    return numbers
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """A box whose axes are put into RAS order.
+
+    Attributes:
+        order: its axes in that order.
+        forward: whether they lead to the right, the front and the head.
+        shape: voxels along them.
+        spacing: mm along them.
+    """
+
+    order: NDArray[np.intp]
+    forward: NDArray[np.bool_]
+    shape: NDArray[np.intp]
+    spacing: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, box: Box, grid: Grid, affine: NDArray[np.float64]) -> _Frame:
+        turn = nib.io_orientation(affine)
+        order = np.argsort(turn[:, 0])
+        return cls(order, turn[order, 1] > 0, np.asarray(box.shape)[order], np.asarray(grid.spacing)[order])
+
+    def turned(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        """Voxels ``(..., 3)`` of the box, along these axes."""
+        own = voxels[..., self.order]
+        return np.where(self.forward, own, self.shape - 1 - own)
+
+    def along(self, voxels: NDArray[np.intp], side: tuple[int, int]) -> NDArray[np.intp]:
+        """Where voxels lie along an axis, from the end that its sign says."""
+        axis, sign = side
+        return voxels[:, axis] if sign > 0 else self.shape[axis] - 1 - voxels[:, axis]
+
+    def percent(self, at: NDArray[np.floating], side: tuple[int, int]) -> float:
+        """Where a place lies along an axis, in per cent."""
+        axis, sign = side
+        share = (float(at[axis]) + 0.5) / self.shape[axis]
+        return round(100 * (share if sign > 0 else 1 - share), 1)
 
 
 def _letters(side: tuple[int, int]) -> tuple[str, str]:
@@ -125,50 +158,35 @@ def _letters(side: tuple[int, int]) -> tuple[str, str]:
     return (low, high) if sign > 0 else (high, low)
 
 
-def _voxels(edits: Iterable[Edit], box: Box) -> NDArray[np.bool_]:
-    """The voxels of ``edits`` on ``box``."""
-    mask = np.zeros(box.shape, bool)
-    for edit in edits:
-        mask[tuple((edit.voxels - box.start).T)] = True
-    return mask
-
-
-def _percent(centre: NDArray[np.floating], side: tuple[int, int], shape: NDArray[np.integer]) -> float:
-    axis, sign = side
-    share = (float(centre[axis]) + 0.5) / shape[axis]
-    return round(100 * (share if sign > 0 else 1 - share), 1)
-
-
 def _draw(
-    numbers: NDArray[np.uint16],
-    tints: Sequence[tuple[int, ...] | None],
-    changes: Mapping[str, NDArray[np.bool_]],
-    spacing: NDArray[np.floating],
+    classes: Sequence[tuple[NDArray[np.intp], tuple[int, ...] | None]],
+    changes: Mapping[str, NDArray[np.intp]],
+    frame: _Frame,
     sides: Sequence[tuple[int, int]],
 ) -> bytes:
-    """A projection in RAS voxel order as PNG: what is nearest, by depth; ``changes`` in their colours in front."""
-    (depth, near), (across, right), (down, below) = sides
-    to_picture = (depth, down, across)
-    steps = tuple(slice(None, None, sign) for sign in (near, below, right))
-    numbers = np.transpose(numbers, to_picture)[steps]
-    first = (numbers > 0).argmax(0)
-    seen = np.take_along_axis(numbers, first[None], 0)[0]
-    far = first / max(len(numbers) - 1, 1)
-    picture = np.full((*seen.shape, 3), 255, np.uint8)
-    for number, tint in enumerate(tints, 1):
-        shades = (NEAR + (FAR - NEAR) * far)[..., None] if tint is None else _shaded(tint, far)
-        picture = np.where((seen == number)[..., None], shades, picture).astype(np.uint8)
-    for kind, changed in changes.items():
-        picture[np.transpose(changed, to_picture)[steps].any(0)] = COLOURS[kind]
-    extent = spacing[down] * seen.shape[0], spacing[across] * seen.shape[1]
+    """A projection as PNG: of the voxels of the classes what is nearest, by depth; ``changes`` in their colours."""
+    depth, across, down = sides
+    deep, size = int(frame.shape[depth[0]]), (frame.shape[down[0]], frame.shape[across[0]])
+    picture, nearest = np.full((*size, 3), 255, np.uint8), np.full(size, deep)
+    for voxels, tint in classes:
+        first = np.full(size, deep)
+        np.minimum.at(first, (frame.along(voxels, down), frame.along(voxels, across)), frame.along(voxels, depth))
+        seen = first < nearest
+        picture[seen] = _shaded(tint, first[seen] / max(deep - 1, 1))
+        nearest = np.minimum(nearest, first)
+    for kind, voxels in changes.items():
+        picture[frame.along(voxels, down), frame.along(voxels, across)] = COLOURS[kind]
+    extent = [n * frame.spacing[axis] for n, (axis, _) in zip(size, (down, across), strict=True)]
     height, width = (max(1, round(PIXELS * side / max(extent))) for side in extent)
     buffer = BytesIO()
     small = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-    small.quantize(64 if len(tints) == 1 else 128).save(buffer, "PNG", optimize=True)
+    small.quantize(64 if len(classes) == 1 else 128).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _shaded(tint: tuple[int, ...], far: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A colour by depth, from 0 (near) to 1 (far)."""
+def _shaded(tint: tuple[int, ...] | None, far: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A colour, or grey, by depth from 0 (near) to 1 (far)."""
+    if tint is None:
+        return np.repeat((NEAR + (FAR - NEAR) * far)[:, None], 3, axis=1)
     bright = DARK + (BRIGHT - DARK) * far
-    return np.minimum(bright[..., None] * np.asarray(tint, np.float64), 255)
+    return np.minimum(bright[:, None] * np.asarray(tint, np.float64), 255)

@@ -57,14 +57,13 @@ class Shown:
     touched_mm3: float
 
 
-def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy, trouble: Sequence[str]) -> Shown:
+def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> Shown:
     """Draw a case.
 
     Args:
         case: it.
         decided: what a person decided of it.
         anatomy: names and colours.
-        trouble: what is wrong with it beside the warnings of its row.
 
     Raises:
         NearError: its files cannot be read, or are not those of the run.
@@ -78,7 +77,6 @@ def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy, t
     looks = looks_of(list(case.scales), anatomy)
     details = Details(
         row["name"],
-        [*trouble, *row["warnings"]],
         parts=[{"name": part.get("structure", part.get("name")), **part} for part in parts],
         links=_links(case),
         colours=[(look.name, look.css) for look in looks if look.colour],

@@ -15,6 +15,7 @@ from near_monai.audit.expected_score import SCORES
 from near_monai.cli import main
 from near_monai.data.fingerprints import fingerprint
 from near_monai.errors import NearError
+from near_monai.formats.label_maps import LabelMap
 from near_monai.geometry.coordinates import Grid
 from near_monai.refinement.options import Options
 
@@ -76,9 +77,9 @@ def test_finished_cases_are_not_computed_again(
     computed = []
     audit_case = audited_set.audit_case
 
-    def counted(path: Path, *arguments: object) -> object:
-        computed.append(path.name)
-        return audit_case(path, *arguments)  # type: ignore[arg-type]
+    def counted(file: LabelMap, *arguments: object) -> object:
+        computed.append(str(file.path and file.path.name))
+        return audit_case(file, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(audited_set, "audit_case", counted)
     second = audit_files(labels, tmp_path / "out", Options(), quiet=True, workers=1)

@@ -99,9 +99,10 @@ def test_the_keyboard_does_it_all(many: Path, page: Any) -> None:
     page.keyboard.press("k")
     page.wait_for_selector("text=trouble of case 13")
     page.keyboard.press("Escape")
-    assert page.evaluate(focus) == "case 13" and page.locator("#index").is_visible()
+    page.locator("#index").wait_for()
+    assert page.evaluate(focus) == "case 13"
     page.go_back()
-    assert page.locator("#title").is_visible()
+    page.locator("#title").wait_for()
 
 
 def test_a_page_that_was_handed_on_alone_says_what_it_lacks(many: Path, page: Any) -> None:
@@ -120,7 +121,7 @@ def test_any_name_opens_and_comes_back(many: Path, page: Any, name: str) -> None
     assert "--reject" in page.input_value("#command")
     address = page.url
     page.go_back()
-    assert page.locator("#index").is_visible()
+    page.locator("#index").wait_for()
     page.goto("about:blank")
     page.goto(address)
     page.wait_for_selector("#details .trouble")

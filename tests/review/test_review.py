@@ -410,7 +410,7 @@ def test_the_command_on_the_page_does_what_it_says(run: Path, page: Any) -> None
     ids = boxes.evaluate_all("all => all.map(box => box.dataset.id)")
     boxes.nth(ids.index(f"{NASTY}/{speck}")).press(" ")
     page.keyboard.press("Escape")
-    assert page.get_by_role("link", name="one").is_visible()
+    page.get_by_role("link", name="one").wait_for()
     page.go_back()
     assert boxes.nth(ids.index(f"{NASTY}/{speck}")).is_checked(), "what was marked stays marked"
     command = page.input_value("#command")
