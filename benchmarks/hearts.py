@@ -80,7 +80,7 @@ def _sets(options: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.uint8],
 
 
 def _map_figures(array: NDArray[np.uint8], noisy: NDArray[np.uint8], grid: Grid) -> dict[str, int]:
-    return {"violations": len(violations(array, grid)), "slits": int(slits(array, noisy, grid).sum())}
+    return {"violations": len(violations(array, grid)), "slits": len(slits(array, noisy, grid))}
 
 
 def _class_figures(

@@ -106,7 +106,10 @@ class Anatomy:
 
     def knows(self, array: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which voxels of a label map belong to a class of the table."""
-        return np.isin(array, [s.index for s in self.structures])
+        indices = [s.index for s in self.structures]
+        if array.dtype == np.uint8:  # to look up is five times faster
+            return np.isin(np.arange(256), indices)[array]
+        return np.isin(array, indices)
 
     def name(self, label: int) -> str:
         """Name of class ``label``, or its number if the table does not have it."""

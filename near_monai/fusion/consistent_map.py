@@ -38,6 +38,8 @@ def compose(claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anat
     array, changes = merge(claims, before, grid, anatomy)
     for _ in range(ROUNDS):
         corrected, done, flagged = correct(array, grid, anatomy)
+        if not done:
+            break
         # a piece that went may have lain between two structures: its voxels are theirs
         array, filled = fill_slits(corrected, claims, before, grid, anatomy, without=array)
         changes += done + filled

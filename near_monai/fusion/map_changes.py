@@ -44,12 +44,15 @@ class Change:
 
     @classmethod
     def each(
-        cls, rule: str, label: int, action: str, where: NDArray[np.bool_], grid: Grid, detail: str
+        cls, rule: str, label: int, action: str, voxels: NDArray[np.intp], grid: Grid, detail: str
     ) -> list[Change]:
-        """One record per 26-connected place; those below :data:`LEAST_MM3` share one, at the first of them."""
+        """One record per 26-connected place of ``voxels`` ``(N, 3)`` of ``grid``, in the order of its array.
+
+        Those below :data:`LEAST_MM3` share one, at the first of them.
+        """
         found: list[Change] = []
         small: list[Change] = []
-        for part in Components.of(where).parts:
+        for part in Components.at(voxels, grid.shape).parts:
             x, y, z = grid.to_mm(part.mean(0)).tolist()
             change = cls(rule, label, action, (x, y, z), len(part) * grid.voxel_volume, detail)
             (found if change.volume_mm3 >= LEAST_MM3 else small).append(change)

@@ -25,6 +25,8 @@ from near_monai.geometry.coordinates import Grid
 SURER = 0.25
 #: What was labelled, lies between two structures and is at most so many mm wide is a slit.
 SLIT_MM = 2.0
+#: More than any label.
+NO_LABEL = np.int32(LARGEST + 1)
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,19 @@ def merge(
     changes: list[Change] = []
     for claim in ordered:
         there, certainty = merged[claim.box.slices()], sure[claim.box.slices()]
-        own = claim.probability.astype(np.float16)
-        contested = claim.mask & (there > 0)
-        wins = claim.mask & ((there == 0) | (own > certainty + np.float16(SURER)))
-        for other in np.unique(there[contested]):
-            for outcome, place in (("won from", wins), ("left to", ~wins)):
-                place = place & contested & (there == other)
-                detail = f"{outcome} {anatomy.name(int(other))}"
-                changes += Change.each("overlap", claim.index, "resolved", place, claim.box.grid(grid), detail)
-        there[wins], certainty[wins] = claim.index, own[wins]
+        own = claim.probability.astype(np.float16, copy=False)
+        contested = voxels_of(claim.mask & (there > 0))
+        place = tuple(contested.T)
+        held, surer = there[place], own[place] > certainty[place] + np.float16(SURER)
+        for other in np.unique(held).tolist():
+            for outcome, chosen in (("won from", surer), ("left to", ~surer)):
+                voxels = contested[chosen & (held == other)]
+                detail = f"{outcome} {anatomy.name(other)}"
+                changes += Change.each("overlap", claim.index, "resolved", voxels, claim.box.grid(grid), detail)
+        wins = claim.mask.copy()
+        wins[place] = surer
+        np.copyto(there, claim.index, where=wins)
+        np.copyto(certainty, own, where=wins)
     filled, slit_changes = fill_slits(merged, ordered, before, grid, anatomy)
     return filled, changes + slit_changes
 
@@ -102,36 +108,50 @@ def fill_slits(
     """
     changes: list[Change] = []
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
-    while True:  # what was filled may be a neighbour of what was not
-        given = _given_to(slits(merged, before, grid), merged, ordered, without)
-        if not given.any():  # no slit is left, or none that a neighbour may get
+    while True:  # what was filled may make a slit of what was none
+        voxels = slits(merged, before, grid)
+        owner = _owners(voxels, merged, ordered, without)
+        if not owner.any():  # no slit is left, or none that a neighbour may get
             return merged, changes
-        merged = np.where(given, given, merged)
-        for index in np.unique(given[given > 0]).tolist():
-            changes += Change.each("slit", index, "filled", given == index, grid, f"with {anatomy.name(index)}")
+        merged = merged.copy()
+        merged[tuple(voxels.T)] = owner
+        for index in np.unique(owner[owner > 0]).tolist():
+            changes += Change.each("slit", index, "filled", voxels[owner == index], grid, f"with {anatomy.name(index)}")
+
+
+def _owners(
+    voxels: NDArray[np.intp], merged: NDArray[np.uint8], ordered: Sequence[Claim], without: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Who gets each of the ``voxels`` ``(N, 3)`` of a slit, from its rim inwards; 0 where nobody may."""
+    owner = np.zeros(len(voxels), merged.dtype)
+    wide = np.pad(merged, 1)
+    waiting = np.arange(len(voxels))
+    while len(waiting):
+        given = _given_to(voxels[waiting], wide, ordered, without)
+        owner[waiting] = given
+        wide[tuple(voxels[waiting].T + 1)] = given
+        if not given.any():
+            break
+        waiting = waiting[given == 0]
+    return owner
 
 
 def _given_to(
-    slit: NDArray[np.bool_], merged: NDArray[np.uint8], ordered: Sequence[Claim], without: NDArray[np.uint8] | None
+    voxels: NDArray[np.intp], wide: NDArray[np.uint8], ordered: Sequence[Claim], without: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8]:
-    """Per voxel of the ``slit`` ``(X, Y, Z)`` the structure that gets it; 0 elsewhere and where none may."""
-    voxels = voxels_of(slit)
-    given = np.zeros_like(merged)
-    if not len(voxels):
-        return given
-    neighbours = np.stack(list(_neighbours(voxels, merged)))
-    winner, best = np.zeros(len(voxels), merged.dtype), np.full(len(voxels), -1, np.float32)
+    """Which of its neighbours in a map with a rim, ``wide``, gets each of ``voxels`` ``(N, 3)``; 0: none may."""
+    neighbours = np.stack(list(_neighbours(voxels, wide)))
+    winner, best = np.zeros(len(voxels), wide.dtype), np.full(len(voxels), -1, np.float32)
     for claim in ordered:
         may = (neighbours == claim.index).any(0)
         if without is not None:
-            may &= without[slit] != claim.index
+            may &= without[tuple(voxels.T)] != claim.index
         inside = np.all((voxels >= claim.box.start) & (voxels < claim.box.stop), axis=1)
         own = np.zeros(len(voxels), np.float32)
         own[inside] = claim.probability[tuple((voxels[inside] - claim.box.start).T)]
         better = may & (own > best)
         winner[better], best[better] = claim.index, own[better]
-    given[slit] = winner
-    return given
+    return winner
 
 
 def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> NDArray[np.uint8]:
@@ -155,45 +175,54 @@ def by_priority(probability: NDArray[np.floating], anatomy: Anatomy = HEART) -> 
     return array
 
 
-def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> NDArray[np.bool_]:
+def slits(after: NDArray[np.uint8], before: NDArray[np.uint8], grid: Grid) -> NDArray[np.intp]:
     """Voxels that ``before`` labels, ``after`` does not, and that lie in a narrow gap between two structures.
 
     Args:
         after: label map ``(X, Y, Z)``.
         before: the map that it was made of.
         grid: their grid.
+
+    Returns:
+        ``(N, 3)`` indices.
     """
-    found = np.zeros(after.shape, bool)
     lost = (before > 0) & (after == 0)
     if not lost.any() or not after.any():
-        return found
+        return np.zeros((0, 3), np.intp)
     box = box_of(lost).grow(int(np.ceil(2 * SLIT_MM / min(grid.spacing))) + 1, after.shape)
-    cut, near = box.slices(), after[box.slices()]
+    near, voxels = after[box.slices()], voxels_of(lost[box.slices()])
     size = [2 * max(1, round(SLIT_MM / 2 / step)) + 1 for step in grid.spacing]
     closed = ndimage.minimum_filter(ndimage.maximum_filter(near > 0, size), size)  # a closing, much faster than by name
-    gaps = Components.of(closed & lost[cut])
-    index = gaps.index()
-    wide = _between_two(index, len(gaps), near)[index]
-    # the closing rounds the rim of a gap: there the voxels' own neighbours tell
-    voxel = np.zeros(near.shape, np.int32)
-    voxel[lost[cut]] = np.arange(1, np.count_nonzero(lost[cut]) + 1)
-    found[cut] = wide | _between_two(voxel, int(voxel.max()), near)[voxel]
-    return found
+    narrow = closed[tuple(voxels.T)]
+    low, high = _least_and_most(voxels, near)
+    gaps = Components.at(voxels[narrow], near.shape)
+    least, most = np.full(len(gaps), NO_LABEL, low.dtype), np.zeros(len(gaps), high.dtype)
+    np.minimum.at(least, gaps.owner, low[narrow])
+    np.maximum.at(most, gaps.owner, high[narrow])
+    between = low < high  # the closing rounds the rim of a gap: there the voxels' own neighbours tell
+    between[narrow] |= (least < most)[gaps.owner]
+    return voxels[between] + box.start
 
 
-def _between_two(index: NDArray[np.int32], count: int, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Per number in ``index`` (0 first, which has none): do its voxels have neighbours of two structures?"""
-    voxels = voxels_of(index)
-    owner = index[index > 0].astype(np.int64)
-    pairs = np.empty(0, np.int64)
-    for found in _neighbours(voxels, labels):
-        labelled = found > 0
-        pairs = np.unique(np.concatenate([pairs, owner[labelled] * (LARGEST + 1) + found[labelled]]))
-    return np.asarray(np.bincount(pairs // (LARGEST + 1), minlength=count + 1) >= 2)
+def _least_and_most(
+    voxels: NDArray[np.intp], labels: NDArray[np.uint8]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The smallest and the largest label beside each of ``voxels`` ``(N, 3)``: they differ between two structures.
+
+    :data:`NO_LABEL` and 0 where there is none.
+    """
+    low, high = np.full(len(voxels), NO_LABEL), np.zeros(len(voxels), labels.dtype)
+    for found in _neighbours(voxels, np.pad(labels, 1)):
+        np.maximum(high, found, out=high)
+        np.minimum(low, found, out=low, where=found > 0)
+    return low, high
 
 
-def _neighbours(voxels: NDArray[np.int64], labels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Labels of the 26 neighbours of ``voxels (N, 3)`` (and their own), one ``(N,)`` after the other; 0 outside."""
-    padded = np.pad(labels, 1)
-    for step in itertools.product((0, 1, 2), repeat=3):
-        yield padded[tuple((voxels + step).T)]
+def _neighbours(voxels: NDArray[np.intp], wide: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Labels of the 26 neighbours of ``voxels`` ``(N, 3)`` (and their own), one ``(N,)`` after the other.
+
+    ``wide`` is the map with a rim of 0.
+    """
+    flat, labels = np.ravel_multi_index(tuple(voxels.T + 1), wide.shape), wide.ravel()
+    for step in itertools.product((-1, 0, 1), repeat=3):
+        yield labels[flat + int(np.dot(step, [wide.shape[1] * wide.shape[2], wide.shape[2], 1]))]

@@ -73,7 +73,7 @@ class Box:
 
 def voxels_of(mask: NDArray[np.generic]) -> NDArray[np.intp]:
     """Indices ``(N, 3)`` of the voxels of ``mask`` that are not 0: ``numpy.argwhere``, eight times faster."""
-    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), 1)
+    return np.array(np.unravel_index(np.flatnonzero(mask), mask.shape)).T  # columns lie in one piece
 
 
 def box_of(mask: NDArray[np.generic]) -> Box:

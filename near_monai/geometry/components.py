@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from near_monai.geometry.boxes import Box, voxels_of
+from near_monai.geometry.boxes import Box, box_of, voxels_of
 
 #: Where less than this share of the box around a mask is set, it is faster to look at the voxels that are; vessels fill
 #: a hundredth.
@@ -92,7 +92,12 @@ class Components:
 
 def count_components(mask: NDArray[np.bool_]) -> int:
     """Number of 26-connected components of ``mask`` ``(X, Y, Z)``."""
-    return len(Components.of(mask))
+    if not mask.any():
+        return 0
+    part = mask[box_of(mask).slices()]
+    if np.count_nonzero(part) <= SPARSE * part.size:
+        return len(Components.of(part))
+    return int(ndimage.label(part, np.ones((3, 3, 3)))[1])
 
 
 def around(voxels: NDArray[np.intp]) -> Box:
