@@ -13,7 +13,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from near_monai.geometry.boxes import Box, box_of, centres_in
-from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.coordinates import Grid, sample_axes
+from near_monai.geometry.region_frames import rounded
 from near_monai.geometry.windows import PATCH, TILE, WINDOW, Tile, Tiling, active_blocks, part_of
 from near_monai.inferers.case_code import CaseCode, device_of
 from near_monai.inferers.shared_cores import shared_cores
@@ -21,6 +22,10 @@ from near_monai.networks.field import Code, OccupancyField
 
 #: How the working grid is visited: two coarse cells of context and then some, two fine cells, one coarse cell.
 WINDOWS, TILES, PATCHES = Tiling(WINDOW, halo=12), Tiling(TILE, halo=8), Tiling(PATCH, halo=4)
+
+#: Along an axis with steps of at most this many working voxels, F is asked at the centres of the working voxels and what
+#: it says is interpolated: its finest features have two of these to a cell.
+FINE = 0.5
 
 #: A voxel on the face between two blocks belongs to both, in working voxels.
 EDGE = 1e-3
@@ -91,9 +96,18 @@ class _Decoding:
             there = self._asked(centres_in(patch.core.grid(self.case.grid), self.target))
             if 0 not in there.shape:
                 parts = [part_of(feature, patch.wide, tile.wide) for feature in features]  # only these are interpolated
-                axes = there.grid(self.target).axes_in(patch.wide.grid(self.case.grid))
-                found = self.field.on_axes(parts, axes)[0].sigmoid().cpu().numpy()
+                found = self._logits(parts, there.grid(self.target), patch).sigmoid().cpu().numpy()
                 self.probability[:, *there.slices()] = found
+
+    def _logits(self, features: Code, target: Grid, patch: Tile) -> torch.Tensor:
+        """Logits ``(heads, X, Y, Z)`` on a ``target`` within a patch, of which the ``features`` are given."""
+        working = self.case.grid
+        nodes = patch.core.grow(1, working.shape).grid(working)
+        fine = np.array([rounded(t) <= FINE * w for t, w in zip(target.spacing, working.spacing, strict=True)])
+        mixed = (np.where(fine, getattr(nodes, own), getattr(target, own)) for own in ("shape", "spacing", "origin"))
+        asked = Grid.of(*mixed)
+        logits = self.field.on_axes(features, asked.axes_in(patch.wide.grid(working)))
+        return (sample_axes(logits, target.axes_in(asked)) if fine.any() else logits)[0]
 
     def _asked(self, there: Box) -> Box:
         """The smallest box around what is wanted in a box of voxels."""
