@@ -24,6 +24,7 @@ from near_monai.geometry.working_space import WorkingSpace
 from near_monai.geometry.world_places import Place
 from near_monai.inferers.case_code import CaseCode
 from near_monai.inferers.occupancy import occupancy
+from near_monai.inferers.shared_cores import shared_cores
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import shipped
 from near_monai.refinement.one_structure import CONTEXT_MM, refine_mask, repair_scaled
@@ -115,15 +116,18 @@ def _by_each(
     array: NDArray[np.uint8], grid: Grid, networks: Networks, anatomy: Anatomy
 ) -> list[tuple[Claim, Repaired]]:
     """Every structure by its own function, on the part of the map where it is."""
-    found = []
-    for structure in (s for s in anatomy.structures if (array == s.index).any()):
+
+    def refined(structure: Structure) -> tuple[Claim, Repaired]:
         box = crop_box(array == structure.index, grid.spacing, structure.size.mm(CONTEXT_MM))
         mask = array[box.slices()] == structure.index
-        network, space = networks(shipped(structure.weights))
-        result = refine_mask(mask, box.grid(grid), network, space, structure=structure)
-        probability = result.probability.astype(np.float16)
-        found.append((Claim(structure.index, box, result.repaired.mask, probability), result.repaired))
-    return found
+        result = refine_mask(mask, box.grid(grid), *networks(shipped(structure.weights)), structure=structure)
+        return Claim(
+            structure.index, box, result.repaired.mask, result.probability.astype(np.float16)
+        ), result.repaired
+
+    present = [structure for structure in anatomy.structures if (array == structure.index).any()]
+    with shared_cores() as pool:
+        return list(pool.map(refined, present))
 
 
 def _by_one(

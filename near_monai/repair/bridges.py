@@ -129,7 +129,9 @@ class _Added:
         new[tuple(known.T)] = False
         voxels, millimetres = voxels_of(new), grid.to_mm(known)
         if len(known):
-            index[tuple(voxels.T + 1)] = owners[cKDTree(millimetres).query(grid.to_mm(voxels))[1]]
+            outer = _outer(index, known + 1)  # the nearest one always is
+            nearest = cKDTree(millimetres[outer]).query(grid.to_mm(voxels))[1]
+            index[tuple(voxels.T + 1)] = owners[outer][nearest]
             _reach_label(index, voxels + 1, known + 1, grid)
         owner = index[tuple(voxels.T + 1)]
         met = index[tuple((voxels[:, None] + 1 + STEPS).transpose(2, 0, 1))]
@@ -164,6 +166,13 @@ class _Added:
         parts = Components.at(self.voxels[chosen], self.grid.shape)
         held = np.isin(parts.owner, parts.owner[(crossing | whole)[chosen]])  # not what was added to the wall nearby
         return parts.voxels[held], max(shortest - min(self.grid.spacing), 0.0)
+
+
+def _outer(index: NDArray[np.int32], voxels: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of ``voxels`` ``(N, 3)`` share a face with one that is 0 in ``index``, which has a rim."""
+    flat, whole = np.ravel_multi_index(tuple(voxels.T), index.shape), index.ravel()
+    steps = (1, index.shape[2], index.shape[1] * index.shape[2])
+    return np.logical_or.reduce([whole[flat + sign * step] == 0 for step in steps for sign in (-1, 1)])
 
 
 def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp], grid: Grid) -> None:
