@@ -1,4 +1,4 @@
-"""CT-like volumes of generated hearts. They are synthetic: contrast, blur and noise of a CT angiography, no artefacts."""
+"""CT-like volumes of generated hearts: contrast, blur and noise of a CT angiography, no artefacts; synthetic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ WALL_MM, FAT_MM, BLUR_MM, MARGIN_MM = 0.7, 8.0, 0.35, 6.0
 GRAIN_VOXELS = 0.6
 
 
-def rendered_ct(rng: Generator, spacing: tuple[float, float, float]) -> tuple[NDArray[np.int16], NDArray[np.bool_], Grid]:
+def rendered_ct(
+    rng: Generator, spacing: tuple[float, float, float]
+) -> tuple[NDArray[np.int16], NDArray[np.bool_], Grid]:
     """A random heart as a CT angiography would show it, cut to the box around its coronary arteries.
 
     Args:
@@ -42,7 +44,7 @@ def rendered_ct(rng: Generator, spacing: tuple[float, float, float]) -> tuple[ND
     volume = _surroundings(fields, grid)
     lumen = fields.pop(CORONARY)
     for index in reversed(HEART.priority(fields)):
-        name = HEART.by_index(index).name
+        name = HEART.name(index)
         _paint(volume, fields[index], MUSCLE if name == "myocardium" else blood * SHARES.get(name, 1.0), spacing)
     _paint(volume, lumen - np.float32(WALL_MM), WALL, spacing)
     _paint(volume, lumen, blood * rng.uniform(0.85, 1.0), spacing)

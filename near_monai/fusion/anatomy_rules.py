@@ -111,12 +111,12 @@ def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, an
     neighbours = [anatomy.by_name(name).index for name in structure.touches]
     around = region.grow(1, array.shape)
     beside = np.isin(array[around.slices()], neighbours)
-    apart = [n for n in expected if not _touch(found.mask(n, around.within(region)), beside)]
-    others = np.isin(array, neighbours) if apart else beside
+    away_from = [n for n in expected if not _touch(found.mask(n, around.within(region)), beside)]
+    others = np.isin(array, neighbours) if away_from else beside
     if not others.any():
         return
     target = _wall(others, grid)
-    for n in apart:
+    for n in away_from:
         away = shells.distance(n, target)
         if away > max(structure.near, float(np.linalg.norm(grid.spacing)) + 1e-6):
             detail = f"{structure.name}: {away:.1f} mm from {' or '.join(structure.touches)}"

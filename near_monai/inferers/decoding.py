@@ -23,9 +23,9 @@ from near_monai.networks.field import Code, OccupancyField
 #: How the working grid is visited: two coarse cells of context and then some, two fine cells, one coarse cell.
 WINDOWS, TILES, PATCHES = Tiling(WINDOW, halo=12), Tiling(TILE, halo=8), Tiling(PATCH, halo=4)
 
-#: Along an axis with steps of at most this many working voxels, F is asked at the centres of the working voxels and what
-#: it says is interpolated: its finest features have two of these to a cell.
-FINE = 0.5
+#: Along an axis with steps of at most this share of a working voxel, F is asked at this many points per working voxel,
+#: and what it says is interpolated: its finest features have a cell of two working voxels.
+FINE, POINTS = 0.4, 2
 
 #: A voxel on the face between two blocks belongs to both, in working voxels.
 EDGE = 1e-3
@@ -102,7 +102,7 @@ class _Decoding:
     def _logits(self, features: Code, target: Grid, patch: Tile) -> torch.Tensor:
         """Logits ``(heads, X, Y, Z)`` on a ``target`` within a patch, of which the ``features`` are given."""
         working = self.case.grid
-        nodes = patch.core.grow(1, working.shape).grid(working)
+        nodes = patch.core.grow(1, working.shape).grid(working).finer(POINTS)
         fine = np.array([rounded(t) <= FINE * w for t, w in zip(target.spacing, working.spacing, strict=True)])
         mixed = (np.where(fine, getattr(nodes, own), getattr(target, own)) for own in ("shape", "spacing", "origin"))
         asked = Grid.of(*mixed)

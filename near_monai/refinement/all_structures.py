@@ -121,9 +121,7 @@ def _by_each(
         box = crop_box(array == structure.index, grid.spacing, structure.size.mm(CONTEXT_MM))
         mask = array[box.slices()] == structure.index
         result = refine_mask(mask, box.grid(grid), *networks(shipped(structure.weights)), structure=structure)
-        return Claim(
-            structure.index, box, result.repaired.mask, result.probability.astype(np.float16)
-        ), result.repaired
+        return Claim(structure.index, box, result.repaired.mask, result.probability.astype(np.float16)), result.repaired
 
     present = [structure for structure in anatomy.structures if (array == structure.index).any()]
     with shared_cores() as pool:

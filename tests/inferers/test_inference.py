@@ -21,6 +21,7 @@ from near_monai.networks import encoder
 from near_monai.networks.encoder import CodeEncoder
 from near_monai.networks.field import OccupancyField
 from near_monai.networks.network import NearNetwork
+from near_monai.networks.weight_files import load_network
 
 NATIVE = Grid((70, 44, 38), (0.45, 0.6, 0.8))
 SPACE = WorkingSpace(spacing=0.5, truncate=2.0, margin=3.0)
@@ -144,3 +145,17 @@ def test_every_case_of_a_batch_is_refined_with_its_own_spacing(network: NearNetw
     found = NearInferer(SPACE)(batch, network)
     np.testing.assert_array_equal(found.numpy(), torch.stack(alone).numpy())
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
+def test_voxels_finer_than_f_knows_are_interpolated(start: tuple[int, int, int]) -> None:
+    """Of what is interpolated on a fine grid, every other voxel is nearly what is asked there."""
+    network, space = load_network(device="cpu")
+    grid = Grid((90, 110, 88), (0.2, 0.18, 0.19))
+    i, j, k = np.meshgrid(*grid.axes_mm(), indexing="ij")
+    code = encode((j - 10 - 0.1 * i) ** 2 + (k - 8) ** 2 < 2.5**2, grid, network, space)
+    coarse = Grid((45, 55, 44), (0.4, 0.36, 0.38), tuple(grid.to_mm(start)))
+    asked = decode(code, network.field, coarse)
+    there = decode(code, network.field, grid)[tuple(slice(first, None, 2) for first in start)]
+    assert np.abs(there - asked).max() < 0.25
+    assert np.count_nonzero((there > 0.5) != (asked > 0.5)) < 0.01 * np.count_nonzero(asked > 0.5)
