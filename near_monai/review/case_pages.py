@@ -158,7 +158,7 @@ def write_index(
     if not (page.parent / plotly).is_file():
         write_text(page.parent / plotly, get_plotlyjs())
     web = files("near_monai.review") / "web"
-    css, js, scene = ((web / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "scene.js"))
+    css, *js = ((web / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "curve.js", "scene.js"))
     text = (
         _templates()
         .get_template("page.html")
@@ -172,7 +172,7 @@ def write_index(
             plotly=quote(plotly),
             file_of=lambda name: quote(case_file(page.name, name)),
             css=Markup(css),
-            js=Markup(js + scene),
+            js=Markup("".join(js)),
         )
     )
     write_text(page, text)

@@ -22,6 +22,7 @@ from near_monai.review.projections import MOMENTS, Drawn, View, three_views
 from near_monai.review.reviewed_run import ReviewedCase
 from near_monai.review.surface_scene import changes_in, classes_in, packed
 from near_monai.review.undoable_edits import Edit
+from near_monai.review.vessel_view import has_trees, vessels_in
 from near_monai.runs.run_records import Row
 
 #: A page gets slow with more: the first ones are shown, with the walls of all classes, and the page says so.
@@ -81,7 +82,7 @@ def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -
         links=_links(case),
         colours=[(look.name, look.css) for look in looks if look.colour],
         views=_pictures(case, looks),
-        scene=_scene(case, looks),
+        scene=_scene(case, looks, parts, anatomy),
         edits=listed,
         more=len(edits) - len(listed),
         places=[
@@ -137,15 +138,22 @@ def _pictures(case: ReviewedCase, looks: Sequence[Look]) -> list[Row]:
     return shown
 
 
-def _scene(case: ReviewedCase, looks: Sequence[Look]) -> Row:
-    """The surfaces, before and after, and those of the changes."""
+def _scene(case: ReviewedCase, looks: Sequence[Look], parts: Sequence[Row], anatomy: Anatomy) -> Row:
+    """The surfaces, before and after, and those of the changes; of vessels, their branches."""
     grid, affine = case.before.grid, case.before.affine
-    changes = changes_in(case.edits, case.before.array.shape, grid, affine)
-    before, after = (
-        classes_in(array, when, looks, grid, affine)
-        for when, array in (("before", case.before.array), ("after", case.after.array))
-    )
-    return packed([*changes, *before, *after])
+    found = [
+        vessels_in(case.after, look, case.edits, anatomy) if has_trees(part, anatomy) else None
+        for look, part in zip(looks, parts, strict=True)
+    ]
+    others = [look for look, vessels in zip(looks, found, strict=True) if vessels is None]
+    vessels = [vessels for vessels in found if vessels is not None]
+    surfaces = [
+        *changes_in(case.edits, case.before.array.shape, grid, affine),
+        *classes_in(case.before.array, "before", looks, grid, affine),
+        *classes_in(case.after.array, "after", others, grid, affine),
+        *(one.surface for one in vessels),
+    ]
+    return packed(surfaces) | {"branches": [branch for one in vessels for branch in one.branches]}
 
 
 def _mark(edit: Edit, view: View) -> Mark:

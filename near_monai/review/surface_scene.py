@@ -16,7 +16,7 @@ from skimage.measure import marching_cubes
 
 from near_monai.data.class_selection import mask_of
 from near_monai.geometry.boxes import crop_box
-from near_monai.geometry.coordinates import Grid, sample_axes
+from near_monai.geometry.coordinates import FloatArray, Grid, sample_axes
 from near_monai.geometry.distance import signed_distance
 from near_monai.review.class_looks import Look
 from near_monai.review.undoable_edits import Edit
@@ -39,12 +39,14 @@ class Mesh:
         vertices: ``(V, 3)`` world mm.
         faces: ``(F, 3)`` vertex indices.
         colour: red, green, blue 0..255, if it has one of its own.
+        clear: whether one looks through it at the centrelines.
     """
 
     name: str
     vertices: NDArray[np.floating]
     faces: NDArray[np.integer]
     colour: tuple[int, ...] | None = None
+    clear: bool = False
 
 
 def changes_in(edits: Sequence[Edit], shape: tuple[int, ...], grid: Grid, affine: NDArray[np.float64]) -> list[Mesh]:
@@ -100,14 +102,25 @@ def _part(
         return None
     reach = 2 * cell + max(grid.spacing)
     box = crop_box(mask, grid.spacing, reach)
-    near = box.grid(grid)
-    cells = near.isotropic(cell)
-    distance = torch.as_tensor(signed_distance(mask[box.slices()], grid.spacing, reach))[None, None]
-    field = np.pad(sample_axes(distance, cells.axes_in(near))[0, 0].numpy(), 1, constant_values=reach)
-    if field.min() >= wider:
+    distance = signed_distance(mask[box.slices()], grid.spacing, reach)
+    meshed = level_set(distance, box.grid(grid), cell, wider)
+    if meshed is None:
         return None
-    vertices, faces, _, _ = marching_cubes(field, wider)
-    return Mesh(name, apply_affine(affine, grid.to_voxel(cells.to_mm(vertices - 1))), faces, colour)
+    points, faces = meshed
+    return Mesh(name, apply_affine(affine, grid.to_voxel(points)), faces, colour)
+
+
+def level_set(
+    distance: NDArray[np.float32], grid: Grid, cell: float, level: float = 0.0
+) -> tuple[FloatArray, NDArray[np.integer]] | None:
+    """Where a ``distance`` ``(X, Y, Z)`` on ``grid`` is ``level``, in cells of ``cell`` mm: points in mm, and faces."""
+    cells = grid.isotropic(cell)
+    sampled = sample_axes(torch.as_tensor(distance)[None, None], cells.axes_in(grid))[0, 0].numpy()
+    field = np.pad(sampled, 1, constant_values=float(distance.max()))
+    if field.min() >= level:
+        return None
+    vertices, faces, _, _ = marching_cubes(field, level)
+    return cells.to_mm(vertices - 1), faces
 
 
 def packed(parts: Iterable[Mesh]) -> dict[str, Any]:
@@ -124,7 +137,8 @@ def packed(parts: Iterable[Mesh]) -> dict[str, Any]:
         "origin": [round(float(x), 3) for x in origin],
         "unit": UNIT_MM,
         "surfaces": [
-            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour} for s in parts
+            {"name": s.name, "vertices": len(s.vertices), "faces": len(s.faces), "colour": s.colour, "clear": s.clear}
+            for s in parts
         ],
         "data": base64.b64encode(zlib.compress(payload)).decode("ascii"),
     }

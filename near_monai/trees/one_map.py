@@ -55,12 +55,14 @@ class Found:
         parts: ``(N, 3)`` voxels of each.
         left_out: components that are too short to have a centreline.
         label: the class that they are of; ``None`` of an empty map.
+        wall: their wall, in the mm frame of the map's grid; ``None`` of an empty map.
     """
 
     trees: list[RootedTree]
     parts: list[NDArray[np.intp]]
     left_out: int
     label: OneClass | None
+    wall: Wall | None = None
 
 
 def tree(
@@ -120,7 +122,7 @@ def trees_in(file: LabelMap, wanted: Wanted, anatomy: Anatomy, where: str) -> Fo
     trees = with_sides([tree for _, tree in placed], orientation_known(file))
     if label is FOREGROUND and len(values_in(file.array[box.slices()])) > 2:
         trees = [_with_labels(tree, file) for tree in trees]
-    return Found(trees, [part for part, _ in placed], len(found) - len(trees), label)
+    return Found(trees, [part for part, _ in placed], len(found) - len(trees), label, wall)
 
 
 def side_map(found: Found, shape: tuple[int, ...]) -> NDArray[np.uint8]:

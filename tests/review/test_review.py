@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import zlib
@@ -407,6 +408,7 @@ def test_the_command_on_the_page_does_what_it_says(run: Path, page: Any) -> None
     page.goto(report.as_uri())
     page.get_by_role("link", name=NASTY).click()
     boxes = page.locator("[data-id]")
+    boxes.first.wait_for()
     ids = boxes.evaluate_all("all => all.map(box => box.dataset.id)")
     boxes.nth(ids.index(f"{NASTY}/{speck}")).press(" ")
     page.keyboard.press("Escape")
@@ -416,7 +418,7 @@ def test_the_command_on_the_page_does_what_it_says(run: Path, page: Any) -> None
     command = page.input_value("#command")
     page.click("#show-scene")
     page.wait_for_function("open && open.div.data")
-    assert page.evaluate("open.div.data.map(t => t.kind)")[-2:] == ["before", "after"]
+    assert {"before", "after"} <= set(page.evaluate("open.div.data.map(t => t.kind)"))
     page.locator("[data-go]").first.click()
     page.wait_for_function("open.distance < 1")
     words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
@@ -430,3 +432,28 @@ def test_the_command_on_the_page_does_what_it_says(run: Path, page: Any) -> None
     page.get_by_role("link", name=NASTY).click()
     boxes.nth(ids.index(f"{NASTY}/{speck}")).uncheck()
     assert page.input_value("#command").endswith(command.replace("--reject", "--accept"))
+
+
+def test_branches_show_their_radius(run: Path, page: Any) -> None:
+    """By the keyboard from the table, and by a click on the surface."""
+    page.goto(write_report(run, quiet=True).as_uri())
+    page.get_by_role("link", name="one").click()
+    page.locator("[data-branch]").first.press("Enter")
+    page.wait_for_function("open && document.activeElement.id === 'curve'")
+    said = page.get_by_role("img", name="Radius of").get_attribute("aria-label")
+    assert re.fullmatch(r"Radius of tree 1 branch 0; narrowest: radius \d\.\d\d mm at \d+\.\d mm.*", said)
+    assert page.locator("#curve .least").count() == 1 and page.locator("#curve .spot").count() == 0
+    assert page.evaluate("open.div.data.at(-1).line.color") == page.evaluate("CHOSEN")
+    box = page.locator("#in-3d").bounding_box()
+    for share in np.linspace(0.3, 0.7, 21).tolist():  # down the middle, until the vessel is met
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * share, steps=3)
+        page.wait_for_timeout(150)
+        page.mouse.down()
+        page.wait_for_timeout(50)
+        page.mouse.up()
+        page.wait_for_timeout(100)
+        if page.locator("#curve .spot").count():
+            break
+    assert page.locator("#curve .spot").count() == 1, "the place of the click is marked"
+    page.get_by_text("go to the narrowest place").click()
+    page.wait_for_function("open.distance < 1")

@@ -1,7 +1,8 @@
 // The 3-D view of the case that is shown, made when it is asked for.
-const COLOURS = { label: "#5b7fb5", before: "#5b7fb5", after: "#b9bec4", added: "#009e73", bridged: "#aa3377", removed: "#d55e00" };
+const COLOURS = { label: "#5b7fb5", before: "#5b7fb5", after: "#b9bec4", clear: "#8a9199", added: "#009e73", bridged: "#aa3377", removed: "#d55e00" };
 const EYES = { front: [0, 1, 0], left: [-1, 0, 0], feet: [0, 0, -1] };
 const UP = { front: [0, 0, 1], left: [0, 0, 1], feet: [0, 1, 0] };
+const LINE = "#1c2024", CHOSEN = "#0b57d0";
 let open = null; // {div, middle, unit, eye, up, centre, distance}
 
 async function inflate(text) {
@@ -27,7 +28,7 @@ function columns(view, start, rows, size) {
 async function traces(scene) {
   const view = new DataView(await inflate(scene.data));
   let at = 0;
-  return scene.surfaces.map((surface) => {
+  const surfaces = scene.surfaces.map((surface) => {
     const points = columns(view, at, surface.vertices, 2);
     at += surface.vertices * 6;
     const [i, j, k] = columns(view, at, surface.faces, 4);
@@ -35,11 +36,19 @@ async function traces(scene) {
     const [x, y, z] = points.map((p, axis) => Float32Array.from(p, (n) => n * scene.unit + scene.origin[axis]));
     const kind = surface.name.split(" ")[0];
     return {
-      type: "mesh3d", name: surface.name, showlegend: true, kind, x, y, z, i, j, k, color: surface.colour ? `rgb(${surface.colour})` : COLOURS[kind],
-      opacity: kind === "before" ? 0.55 : 1, visible: kind !== "before", hoverinfo: "name+x+y+z",
+      type: "mesh3d", name: surface.name, showlegend: true, kind, x, y, z, i, j, k, color: surface.colour ? `rgb(${surface.colour})` : COLOURS[surface.clear ? "clear" : kind],
+      opacity: kind === "before" ? 0.55 : surface.clear ? 0.35 : 1, visible: kind !== "before", hoverinfo: "name+x+y+z",
       lighting: { ambient: 0.55, diffuse: 0.7, specular: 0.15 },
     };
   });
+  const lines = (scene.branches ?? []).map((branch, number) => {
+    const [x, y, z] = [0, 1, 2].map((axis) => branch.points.map((point) => point[axis]));
+    return {
+      type: "scatter3d", mode: "lines", kind: "after", branch: number, x, y, z, hoverinfo: "skip", line: { color: LINE, width: 4 },
+      name: "centrelines", legendgroup: "centrelines", showlegend: number === 0,
+    };
+  });
+  return [...surfaces, ...lines];
 }
 
 function extent(data) {
@@ -86,6 +95,8 @@ async function showScene() {
     margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: 1,
     scene: { aspectmode: "data", xaxis: axis(0, "right mm"), yaxis: axis(1, "anterior mm"), zaxis: axis(2, "superior mm") },
   }, { responsive: true, displayModeBar: false });
+  // later: plotly draws while it tells of a click, and would tell again
+  div.on("plotly_click", ({ points: [{ x, y, z }] }) => setTimeout(() => pick([x, y, z])));
   await look();
 }
 
@@ -97,6 +108,7 @@ function closeScene() {
 
 async function go(place) {
   await showScene();
+  if (!open) return;
   open.centre = place.map((p, axis) => (p - open.middle[axis]) / open.unit);
   open.distance = 0.35;
   await look();
@@ -110,7 +122,8 @@ function turn(sign) {
 }
 
 document.addEventListener("click", async (event) => {
-  const { view, turn: sign, zoom, go: place } = event.target.dataset;
+  const { view, turn: sign, zoom, go: place, branch } = event.target.dataset;
+  if (branch) await showBranch(Number(branch));
   if (event.target.id === "show-scene") await showScene();
   if (place) await go(JSON.parse(place));
   if (view) {
