@@ -35,6 +35,7 @@ TIMED = """async (script) => {
 
 def repeated(run: Path, report: Path, count: int) -> float:
     """A report of ``count`` cases, copies of those of ``run``; returns the seconds that it takes to draw one."""
+    run = shutil.copytree(run, report.parent / "run", ignore=shutil.ignore_patterns("report*"))
     state, anatomy, start = read_run(run), table_of(None), time.perf_counter()
     drawn = [draw_case(row, None, run, anatomy)[1] for row in state["cases"]]
     seconds = (time.perf_counter() - start) / len(drawn)

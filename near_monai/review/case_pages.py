@@ -127,11 +127,20 @@ def case_file(page: str, name: str) -> str:
     return f"{_folder(page)}/{CASE_FOLDER}/{name}.js"
 
 
-def write_case(page: Path, case: Details) -> None:
-    """Write the file of a case beside ``page``."""
+def write_case(page: Path, case: Details, kept: object = None) -> None:
+    """Write the file of a case beside ``page``, and into it what :func:`kept_of` gives."""
     html = _templates().get_template("case.html").render(case=case)
-    content = json.dumps(to_json({"html": html, "scene": case.scene}), allow_nan=False)
-    write_text(page.parent / case_file(page.name, case.name), f"nearCase({json.dumps(case.name)}, {content});\n")
+    head, name, content = (json.dumps(to_json(x)) for x in (kept, case.name, {"html": html, "scene": case.scene}))
+    write_text(page.parent / case_file(page.name, case.name), f"// {head}\nnearCase({name}, {content});\n")
+
+
+def kept_of(page: Path, name: str) -> Any:
+    """What was written into the file of a case for whoever writes the page again; ``None`` if there is none."""
+    try:
+        with (page.parent / case_file(page.name, name)).open(encoding="utf-8") as file:
+            return json.loads(file.readline().removeprefix("// "))
+    except (OSError, ValueError):
+        return None
 
 
 def write_index(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from tqdm import tqdm
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.run_layout import REPORT_FILE
 from near_monai.errors import NearError
-from near_monai.review.case_pages import Cell, Column, Entry, drop_others, write_case, write_index
+from near_monai.formats.atomic_writing import digest
+from near_monai.review.case_pages import Cell, Column, Entry, drop_others, kept_of, write_case, write_index
 from near_monai.review.edit_decisions import Decision, read_decisions
 from near_monai.review.reviewed_run import ReviewedCase, read_run
-from near_monai.review.shown_case import Shown, shown_case
+from near_monai.review.shown_case import Counts, shown_case
 from near_monai.runs.process_pool import in_processes
 from near_monai.runs.run_records import DONE, Row
 from near_monai.runs.shared_run import KILLED, processes_for
+from near_monai.version import __version__
 
 logger = logging.getLogger("near_monai")
 
@@ -86,7 +89,7 @@ def _table(path: str | None) -> Anatomy:
 
 
 def draw_case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy) -> Found:
-    """Write what the page shows of one case.
+    """Write what the page shows of one case, unless an earlier report did from the same files and decisions.
 
     Args:
         row: of ``run.json``.
@@ -100,12 +103,17 @@ def draw_case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy
     if row["status"] != DONE:
         message = row.get("message", "not finished: it is being refined, or its process was killed")
         return _failed(row, [*trouble, message])
+    page, case = folder / REPORT_FILE, ReviewedCase(folder, row)
+    key = digest([__version__, row, decided and asdict(decided), repr(anatomy)])
     try:
-        shown = shown_case(ReviewedCase(folder, row), decided, anatomy)
+        case.check()
+        kept = kept_of(page, row["name"])
+        if not kept or kept["key"] != key:
+            details, counts = shown_case(case, decided, anatomy)
+            write_case(page, details, kept := {"key": key, "counts": counts})
     except NearError as error:
         return _failed(row, [*trouble, str(error)])
-    write_case(folder / REPORT_FILE, shown.details)
-    return _finished(row, shown, [*trouble, *row["warnings"]])
+    return _finished(row, Counts(*kept["counts"]), [*trouble, *row["warnings"]])
 
 
 def _failed(row: Row, trouble: Sequence[str]) -> Found:
@@ -114,7 +122,7 @@ def _failed(row: Row, trouble: Sequence[str]) -> Found:
     return (math.inf, 0.0), Entry(row["name"], (*unknown, Cell("; ".join(trouble), math.inf, trouble=True)), False)
 
 
-def _finished(row: Row, shown: Shown, trouble: Sequence[str]) -> Found:
+def _finished(row: Row, shown: Counts, trouble: Sequence[str]) -> Found:
     """A case by its warnings, then by how much was edited or left undecided."""
     parts = row.get("structures", [row])
     pieces, volumes = (

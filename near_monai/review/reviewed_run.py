@@ -74,6 +74,16 @@ class ReviewedCase:
         """The scale of every class that was refined."""
         return {recorded_class(part["label"]): part["scale"] for part in self.row.get("structures", [self.row])}
 
+    def check(self) -> None:
+        """Refuse a case of which a file is not as it was.
+
+        Raises:
+            NearError: see :attr:`source` and :attr:`after`.
+        """
+        _ = self.source
+        for name in self.row["written"]:
+            self._check_written(name)
+
     @cached_property
     def before(self) -> LabelMap:
         """The label map.

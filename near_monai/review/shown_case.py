@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -37,12 +36,10 @@ UNCHANGED = {
 }
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A case for the page.
+class Counts(NamedTuple):
+    """What the index says of a case beside its row.
 
     Attributes:
-        details: what is seen when it is opened.
         edits: the number of its edits, shifts of the wall not counted.
         rejected: the number of edits that a person took back.
         odd: the number of places that were left alone but look odd.
@@ -50,7 +47,6 @@ class Shown:
         touched_mm3: the volume of all these edits and odd places.
     """
 
-    details: Details
     edits: int
     rejected: int
     odd: int
@@ -58,8 +54,8 @@ class Shown:
     touched_mm3: float
 
 
-def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> Shown:
-    """Draw a case.
+def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> tuple[Details, Counts]:
+    """Draw a case: what is seen when it is opened, and what is said of it in the index.
 
     Args:
         case: it.
@@ -92,7 +88,7 @@ def shown_case(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -
     )
     touched = sum(edit["volume"] for edit in places) + sum(at["volume_mm3"] for at in undecided)
     rejected = sum(edit["rejected"] for edit in edits)
-    return Shown(details, len(places), rejected, len(flagged) + len(undecided), len(flagged), touched)
+    return details, Counts(len(places), rejected, len(flagged) + len(undecided), len(flagged), touched)
 
 
 def _edits(case: ReviewedCase, decided: Decision | None, anatomy: Anatomy) -> list[Row]:
@@ -168,7 +164,7 @@ def _name_of(label: OneClass, row: Row, anatomy: Anatomy) -> str:
     return anatomy.name(int(label))
 
 
-def _unchanged(places: list[dict[str, Any]], case: ReviewedCase) -> list[dict[str, Any]]:
+def _unchanged(places: list[Row], case: ReviewedCase) -> list[Row]:
     """Those of ``places`` that are none of the edits: what was removed or added is in their list.
 
     A place is known by its centre; an edit that comes nearer to it than half the radius of its volume, or a voxel, is

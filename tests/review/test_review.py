@@ -27,7 +27,7 @@ from near_monai.geometry.world_places import world_mm
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.options import Options
 from near_monai.repair.judge import Bounds
-from near_monai.review import shown_case
+from near_monai.review import html_report, shown_case
 from near_monai.review.class_looks import looks_of
 from near_monai.review.html_report import write_report
 from near_monai.review.projections import COLOURS, Drawn, three_views
@@ -362,7 +362,7 @@ def shown(report: Path) -> dict[str, Page]:
     """What the cases beside a report show."""
     found = {}
     for path in (report.parent / "report" / "cases").rglob("*.js"):
-        name, details = json.loads(f"[{path.read_text().removeprefix('nearCase(').removesuffix(');' + chr(10))}]")
+        name, details = json.loads(f"[{path.read_text().partition('nearCase(')[2].removesuffix(');' + chr(10))}]")
         found[name] = Page(details["html"])
     return found
 
@@ -384,6 +384,25 @@ def test_the_report_holds_everything_and_needs_no_network(run: Path) -> None:
     assert "one.nii.gz" in cases["one"].values("href")
 
 
+def test_what_is_drawn_already_is_not_drawn_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, copy = [], tmp_path / "run"
+
+    def counted(case: ReviewedCase, *arguments: Any) -> Any:
+        drawn.append(case.row["name"])
+        return shown_case.shown_case(case, *arguments)
+
+    monkeypatch.setattr(html_report, "shown_case", counted)
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report*"))
+    first = write_report(copy, quiet=True).read_text(encoding="utf-8")
+    assert drawn == [row["name"] for row in read_run(copy)["cases"]]
+    drawn.clear()
+    assert write_report(copy, quiet=True).read_text(encoding="utf-8") == first
+    assert drawn == []
+    apply_review(copy, [f"one/{named(copy, 'one', '1/R')}"])
+    write_report(copy, quiet=True)
+    assert "one" in drawn and shown(copy / "report.html")["one"].values("checked")
+
+
 def test_a_report_keeps_nothing_of_cases_that_the_run_has_not(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -395,9 +414,12 @@ def test_a_report_keeps_nothing_of_cases_that_the_run_has_not(run: Path, tmp_pat
     assert set(shown(report)) == {NASTY}
 
 
-def test_the_wall_is_on_the_page_however_many_places_there_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wall_is_on_the_page_however_many_places_there_are(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shown_case, "MOST_EDITS", 0)
-    ids = {i for page in shown(write_report(run, quiet=True)).values() for i in page.values("data-id")}
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
+    ids = {i for page in shown(write_report(copy, quiet=True)).values() for i in page.values("data-id")}
     edits = {f"{n}/{edit.name}": edit.kind for n in ("one", NASTY) for edit in case(run, n).edits}
     assert ids == {name for name, kind in edits.items() if kind == "wall"} != set(edits)
 
