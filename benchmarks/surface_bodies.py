@@ -15,6 +15,8 @@ from near_monai.phantoms.exact_shapes import RoundCones
 SPACINGS = ((0.5, 0.5, 0.5), (0.35, 0.35, 0.6), (0.7, 0.7, 0.5))
 #: mm between the balls that stand for a body where its distance is asked.
 BALL_MM = 0.01
+#: mm of the voxels that tell the volume of a body.
+FINE_MM = 0.06
 
 
 def _chain(points: FloatArray, radii: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -48,9 +50,9 @@ def turned(body: RoundCones, rotation: FloatArray) -> RoundCones:
 
 
 def measured(
-    body: RoundCones, spacing: tuple[float, float, float], rotation: FloatArray
+    body: RoundCones, exact: float, spacing: tuple[float, float, float], rotation: FloatArray
 ) -> dict[str, dict[str, float]]:
-    """Figures of the plain, the smooth and the capped surface of a body in a grid that is oblique to it."""
+    """Figures of the plain, the smooth and the capped surface of a body in a grid oblique to it."""
     local = turned(body, rotation)
     low, high = local.bounds()
     grid = Grid.of(np.ceil((high - low + 4) / spacing) + 1, spacing, low - 2)
@@ -62,18 +64,27 @@ def measured(
     volume = np.count_nonzero(mask) * grid.voxel_volume
     step = float(np.mean(spacing))
     found = {"plain": surface_of(mask, affine), "smooth": near_monai.surface(image)}
-    rows = {name: _figures(surface, body, volume, step) for name, surface in found.items()}
+    rows = {name: _figures(surface, body, volume, exact, step) for name, surface in found.items()}
     rows["capped"] = _cap_figures(near_monai.surface(image, caps=True))
     return rows
 
 
-def _figures(surface: Surface, body: RoundCones, volume: float, step: float) -> dict[str, float]:
+def exact_volume(body: RoundCones) -> float:
+    """Mm^3, by voxels of :data:`FINE_MM`."""
+    low, high = body.bounds()
+    grid = Grid.of(np.ceil((high - low + 4 * FINE_MM) / FINE_MM) + 1, (FINE_MM,) * 3, low - 2 * FINE_MM)
+    return float(np.count_nonzero(body.signed_distance(grid, 5 * FINE_MM) < 0) * grid.voxel_volume)
+
+
+def _figures(surface: Surface, body: RoundCones, volume: float, exact: float, step: float) -> dict[str, float]:
     points = surface.vertices[surface.faces].mean(1)
     apart = np.abs(_distance(body, points)) / step
     return {
         "distance, voxels": float(apart.mean()),
         "95 %, voxels": float(np.quantile(apart, 0.95)),
         "volume / label - 1": surface.volume / volume - 1,
+        "|volume / body - 1|": abs(surface.volume / exact - 1),
+        "|label / body - 1|": abs(volume / exact - 1),
         "closed": float(is_closed(surface.faces)),
     }
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.morphology import skeletonize
 
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.phantoms.coronary import grow_tree, random_pose
@@ -120,17 +118,6 @@ def lines_of_trees(trees: Sequence[RootedTree], grid: Grid) -> Lines:
     )
 
 
-def lines_of_skeleton(mask: NDArray[np.bool_], grid: Grid) -> Lines:
-    """Voxels of skimage's skeleton, with the distance to the nearest background voxel as radius."""
-    line = skeletonize(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
-    depth = ndimage.distance_transform_edt(mask, grid.spacing)
-    voxels = np.argwhere(line)
-    count = ndimage.convolve(line.astype(np.uint8), np.ones((3, 3, 3), np.uint8), mode="constant")[tuple(voxels.T)]
-    points = grid.to_mm(voxels)
-    none = np.full(len(points), -1)
-    return Lines(points, depth[tuple(voxels.T)], points[count <= 2], np.zeros((0, 3)), none, np.zeros(0, np.intp))
-
-
 def scores(truth: Truth, found: Lines) -> dict[str, float]:
     """Figures of one case."""
     axis, lines = cKDTree(truth.points), cKDTree(found.points)
@@ -147,6 +134,7 @@ def scores(truth: Truth, found: Lines) -> dict[str, float]:
         "points off the axes": float(1 - near.mean()),
         "length found": float(seen.mean()),
         "radius error": float(np.abs(relative).mean()),
+        "radius error but for the case's": float(np.abs((1 + relative) / (1 + np.median(relative)) - 1).mean()),
         "radius bias": float(relative.mean()),
         "long branches": len(long),
         "long branches found": len(kept),

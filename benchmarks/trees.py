@@ -2,15 +2,16 @@
 
     python -m benchmarks.trees -o OUT [--trees 10] [--maps NAME=FOLDER[@LABEL] ...] [--meshes NAME=FOLDER[@LABEL] ...]
 
-Generated trees at every level of noise, noisy and refined, by near_monai and by skimage's skeletonize; sides and names
-of trees whose pose in a patient is known; surfaces of known bodies; of folders of real maps, how many large trees each
-map has; and, with tetgen, whether their surfaces can be filled with tetrahedra. Tables are printed, and written to
-OUT/trees.md and OUT/trees.json.
+Generated trees at every level of noise, noisy and refined, by near_monai, by skimage's skeletonize, and by skan if it
+is installed; sides and names of trees whose pose in a patient is known; surfaces of known bodies; of folders of real
+maps, how many large trees each map has; and, with tetgen, whether their surfaces can be filled with tetrahedra. Tables
+are printed, and written to OUT/trees.md and OUT/trees.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,9 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 import near_monai
-from benchmarks.surface_bodies import SPACINGS, bodies, measured
-from benchmarks.tree_scores import Truth, lines_of_skeleton, lines_of_trees, scores
+from benchmarks.skeletons import skeletons
+from benchmarks.surface_bodies import SPACINGS, bodies, exact_volume, measured
+from benchmarks.tree_scores import Truth, lines_of_trees, scores
 from near_monai.anatomy import HEART
 from near_monai.data.case_lists import find_cases
 from near_monai.data.class_selection import AUTO, parse_class
@@ -37,7 +39,9 @@ from near_monai.geometry.coordinates import FloatArray
 from near_monai.phantoms.coronary import grow_tree
 from near_monai.phantoms.exact_shapes import NamedShape, Phantom
 from near_monai.trees.one_map import trees_in
+from near_monai.trees.rooted_tree import RootedTree
 from near_monai.trees.sides import WHOLE_MM
+from near_monai.trees.tree_files import write_centrelines, write_trees
 
 LEVELS = ("none", "mild", "moderate", "severe")
 #: Where base, front groove and left wall of a heart point to in a patient (RAS): the tip is left, in front and low.
@@ -54,14 +58,15 @@ def generated(seed: int, count: int, levels: Sequence[str]) -> Iterator[tuple[st
             noisy, _, grid = phantom_pair(seed, number, level)
             truth, start = Truth.of(seed, number), time.perf_counter()
             refined = near_monai.refine(noisy.astype(np.uint8), grid.spacing, structure="coronary") > 0
-            seconds = {"refine": time.perf_counter() - start}
+            whole = time.perf_counter() - start
             for kind, mask in (("noisy", noisy), ("refined", refined)):
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.process_time()
                 trees = near_monai.tree(mask, grid.spacing)
-                seconds["tree"] = time.perf_counter() - start
-                found = scores(truth, lines_of_trees(trees, grid))
-                yield f"{level}, {kind}, near_monai", found | {"seconds / refine": seconds["tree"] / seconds["refine"]}
-                yield f"{level}, {kind}, skeletonize", scores(truth, lines_of_skeleton(mask, grid))
+                seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+                cost = {"seconds": seconds, "CPU seconds": cpu, "seconds / refine": seconds / whole}
+                yield f"{level}, {kind}, near_monai", scores(truth, lines_of_trees(trees, grid)) | cost
+                for name, lines in skeletons(mask, grid):
+                    yield f"{level}, {kind}, {name}", scores(truth, lines)
 
 
 def pose_in_patient(rng: Generator) -> FloatArray:
@@ -87,25 +92,26 @@ def sides(seed: int, count: int) -> Iterator[tuple[str, Row]]:
         affine[:3, 3] = np.add(grid.origin, [31, -22, 510])
         image = nib.Nifti1Image((phantom.signed_distance(grid, 2.0, 9) < 0).astype(np.uint8), affine)
         axes = cKDTree((cones.start + cones.end) / 2 + [31, -22, 510])
-        names = list(grown.branches)
+        kinds = [name.split()[0].rstrip("123") for name in grown.branches]  # D1, and its fork, are diagonals
         for tree in near_monai.tree(image):
             points = np.concatenate([branch.points for branch in tree.branches])
             true = "left" if cones.side[axes.query(points)[1]].mean() < 0.5 else "right"
             yield "sides", {"right": tree.side == true, "not given": tree.side is None}
             for branch in tree.branches:
                 if branch.name is not None:
-                    own = [names[n] == branch.name for n in cones.branch[axes.query(branch.points)[1]]]
+                    own = [kinds[n] == branch.name for n in cones.branch[axes.query(branch.points)[1]]]
                     yield branch.name, {"right": float(np.mean(own)), "probability": branch.name_probability or 0.0}
 
 
 def surfaces() -> Iterator[tuple[str, Row]]:
     """Figures of bodies in three grids, each in three poses."""
     for name, body in bodies().items():
+        exact = exact_volume(body)
         for spacing in SPACINGS:
             for pose in range(3):
                 rotation = np.linalg.qr(np.random.default_rng(pose).normal(size=(3, 3)))[0]
                 rotation *= np.sign(np.linalg.det(rotation))
-                for kind, row in measured(body, spacing, rotation).items():
+                for kind, row in measured(body, exact, spacing, rotation).items():
                     yield f"{name}, {kind}", row
 
 
@@ -116,8 +122,9 @@ def maps(named: Sequence[str]) -> Iterator[tuple[str, Row]]:
         folder, _, label = place.partition("@")
         for case in tqdm(find_cases(folder), desc=name, unit="case"):
             file = read_label(case.label)
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             trees = trees_in(file, parse_class(label or AUTO), HEART, case.name).trees
+            cost = {"seconds": time.perf_counter() - start, "CPU seconds": time.process_time() - cpu}
             large = [tree for tree in trees if tree.length >= WHOLE_MM]
             yield (
                 name,
@@ -127,9 +134,18 @@ def maps(named: Sequence[str]) -> Iterator[tuple[str, Row]]:
                     "two large": len(large) == 2,
                     "roots at the aorta": sum(tree.root_at == "aorta" for tree in trees),
                     "sides given": sum(tree.side is not None for tree in trees),
-                    "seconds": time.perf_counter() - start,
-                },
+                }
+                | cost
+                | _sizes(trees),
             )
+
+
+def _sizes(trees: Sequence[RootedTree]) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"kB, json": Path(folder) / "a.json", "kB, vtp": Path(folder) / "a.vtp"}
+        write_trees(files["kB, json"], trees, {"case": "a"})
+        write_centrelines(files["kB, vtp"], trees)
+        return {name: path.stat().st_size / 1e3 for name, path in files.items()}
 
 
 def meshes(named: Sequence[str]) -> Iterator[tuple[str, Row]]:
@@ -148,16 +164,20 @@ def table(rows: Iterator[tuple[str, Row]], total: Sequence[str] = ()) -> tuple[s
     means: dict[str, Row] = {}
     for name, cases in found.items():
         keys = list(dict.fromkeys(key for row in cases for key in row))
-        means[name] = {"n": len(cases)} | {
-            key: float((np.nansum if key in total else np.nanmean)([row.get(key, np.nan) for row in cases]))
-            for key in keys
-        }
+        means[name] = {"n": len(cases)}
+        for key in keys:
+            values = [row.get(key, np.nan) for row in cases]
+            means[name][key] = float((np.nansum if key in total else np.nanmean)(values))
+            if key in SPREAD:
+                means[name][f"{key}, +-"] = float(np.nanstd(values, ddof=1) / np.sqrt(len(values)))
     columns = list(dict.fromkeys(key for row in means.values() for key in row))
     lines = [["", *columns]]
     lines += [[name, *(f"{row[key]:.4g}" if key in row else "" for key in columns)] for name, row in means.items()]
     return aligned(lines), means
 
 
+#: Whose standard error over the cases is told, too.
+SPREAD = ("radius bias",)
 TOTAL = ("long branches", "long branches found", "false ends", "parents", "wrong parents")
 
 

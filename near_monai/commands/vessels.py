@@ -16,7 +16,7 @@ def tree(
     output: Output,
     label: LabelOption = "auto",
     write_labels: Annotated[
-        bool, typer.Option("--write-labels", help="Also write maps: 1 left tree, 2 right tree, 3 side not known.")
+        bool, typer.Option("--write-labels", help="Also write maps of left and right, and of names if known.")
     ] = False,
     table: Table = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th case from case i (0 to n-1) on, for job arrays.")] = "",

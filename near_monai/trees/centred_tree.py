@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from near_monai.geometry.coordinates import FloatArray
-from near_monai.trees.cross_sections import RADII_MM, STEP_MM, Wall, arc_of, centred, resampled, sections
+from near_monai.trees.cross_sections import STEP_MM, Wall, arc_of, centred, resampled, sections
+from near_monai.trees.radius_noise import without_noise
 from near_monai.trees.vessel_paths import Lumen
 from near_monai.trees.vessels import Vessel
 
@@ -123,7 +123,7 @@ def _branch_line(parent: Line, vessel: Vessel, lumen: Lumen, wall: Wall, reach: 
 
 
 def _radii(wall: Wall, points: FloatArray, reach: float) -> FloatArray:
-    return np.asarray(gaussian_filter1d(sections(wall, points, reach).radius, RADII_MM / STEP_MM, mode="nearest"))
+    return without_noise(sections(wall, points, reach).radius, STEP_MM)
 
 
 def _deep_part(path: FloatArray, depth: FloatArray) -> int:

@@ -19,8 +19,6 @@ RAYS = 24
 LONGEST = 1.3
 #: Points over which a centreline is smoothed, by a polynomial that leaves bends as they are (Savitzky and Golay, 1964).
 WINDOW, ORDER = 9, 3
-#: mm along the axis over which radii are averaged, as weights of a Gaussian of that standard deviation.
-RADII_MM = 0.75
 #: Times that points are moved to the middle of their sections.
 ROUNDS = 4
 

@@ -12,14 +12,14 @@ from typing import Any
 from near_monai.anatomy import table_of
 from near_monai.data.case_lists import Case, find_cases
 from near_monai.data.class_selection import Wanted
-from near_monai.data.run_layout import BRANCHES_FILE, SIDE_FOLDER, TREES_FILE
+from near_monai.data.run_layout import BRANCHES_FILE, NAME_FOLDER, SIDE_FOLDER, TREES_FILE
 from near_monai.data.shards import Shard
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label, write_label
 from near_monai.runs.case_results import clear, written
 from near_monai.runs.run_records import DONE, Kept, Row
 from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
-from near_monai.trees.one_map import Found, side_map, trees_in
+from near_monai.trees.one_map import Found, name_map, side_map, trees_in
 from near_monai.trees.tree_files import write_centrelines, write_table, write_trees
 from near_monai.version import __version__
 
@@ -31,7 +31,7 @@ EMPTY = "the label map is empty, and has no tree"
 
 def results_of(case: Case) -> tuple[str, ...]:
     """Every file that may be written of a case, relative to the folder of the run, the trees first."""
-    return f"{case.name}.json", f"{case.name}.vtp", f"{SIDE_FOLDER}/{case.file}"
+    return f"{case.name}.json", f"{case.name}.vtp", f"{SIDE_FOLDER}/{case.file}", f"{NAME_FOLDER}/{case.file}"
 
 
 def write_all(
@@ -51,7 +51,8 @@ def write_all(
         output: folder to write to: ``CASE.json`` and ``CASE.vtp``, ``branches.csv`` and ``trees.json``.
         label: the class.
         table: anatomy table; ``None`` for the heart's.
-        with_labels: also write ``sides/CASE``: 1 in the left tree, 2 in the right one, 3 where the side is not known.
+        with_labels: also write ``sides/CASE``: 1 in the left tree, 2 in the right one, 3 where the side is not known;
+            and, if vessels have names, ``names/CASE``.
         quiet: no progress bar.
         shard: ``(i, n)``: only every n-th case, from case i on.
         workers: processes; ``None`` for one per core, if there are enough cases for them.
@@ -105,12 +106,14 @@ def _write_one(case: Case, output: Path, label: Wanted, table: str | None, with_
     file = read_label(case.label)
     empty = not file.array.any()
     found = Found([], [], 0, None) if empty else trees_in(file, label, _anatomy(table), str(case.label))
-    json_file, vtp_file, side_file = (output / name for name in results_of(case))
+    json_file, vtp_file, side_file, name_file = (output / name for name in results_of(case))
     write_trees(json_file, found.trees, _head(case, found))
     write_centrelines(vtp_file, found.trees)
     if with_labels:
         plain = LabelMap.from_array(file.array, file.affine, file.path, file.unnamed().header, file.ones)
         write_label(side_file, side_map(found, file.array.shape), plain)
+        if (names := name_map(found, file)) is not None:
+            write_label(name_file, names, plain)
     return {
         "label": found.label,
         "trees": len(found.trees),

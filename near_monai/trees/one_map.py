@@ -34,6 +34,7 @@ from near_monai.trees.cross_sections import Wall
 from near_monai.trees.rooted_tree import Branch, RootedTree, with_angles
 from near_monai.trees.roots import AORTA_MM, Roots, chosen
 from near_monai.trees.sides import orientation_known, with_sides
+from near_monai.trees.vessel_names import NAME_NUMBERS, NAMELESS
 from near_monai.trees.vessel_paths import Lumen
 from near_monai.trees.vessels import vessels_of
 
@@ -132,6 +133,27 @@ def side_map(found: Found, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     for tree, part in zip(found.trees, found.parts, strict=True):
         sides[tuple(part.T)] = number[tree.side]
     return sides
+
+
+def name_map(found: Found, file: LabelMap) -> NDArray[np.uint8] | None:
+    """A map of the names of vessels, by :data:`NAME_NUMBERS`; ``None`` if no vessel has one.
+
+    A voxel belongs to the branch of which a ball reaches deepest around it (power distance): near a fork the wide
+    vessel keeps its lumen.
+    """
+    if not any(branch.name for tree in found.trees for branch in tree.branches):
+        return None
+    names = np.zeros(file.array.shape, np.uint8)
+    for tree, part in zip(found.trees, found.parts, strict=True):
+        points = np.concatenate([branch.points for branch in tree.branches])
+        radius = np.concatenate([branch.radius for branch in tree.branches])
+        number = np.concatenate(
+            [np.full(len(branch.points), NAME_NUMBERS.get(branch.name or "", NAMELESS)) for branch in tree.branches]
+        )
+        lift = np.sqrt(radius.max() ** 2 - radius**2)  # as a fourth coordinate it makes the distance that to the ball
+        voxels = np.pad(apply_affine(file.affine, part), ((0, 0), (0, 1)))
+        names[tuple(part.T)] = number[cKDTree(np.column_stack([points, lift])).query(voxels)[1]]
+    return names
 
 
 def _deep_distance(inside: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:

@@ -29,7 +29,8 @@ class Branch:
         generation: forks between it and the root.
         goes_on: whether it is the vessel of its parent, and not a branch that leaves that.
         angle: at its first point, between it and the branch beside it, in degrees; NaN where nothing is beside it.
-        name: ``"LM"``, ``"LAD"``, ``"LCX"`` or ``"RCA"``; ``None`` where nothing tells.
+        name: ``"LM"``, ``"LAD"``, ``"LCX"``, ``"RCA"``, ``"D"`` (diagonal), ``"OM"`` or ``"AM"`` (obtuse or acute
+            marginal); ``None`` where nothing tells.
         name_probability: of ``name``.
         label: the class of the map that most of its centreline lies in, where several are taken as one tree.
     """

@@ -13,6 +13,7 @@ import numpy as np
 from near_monai.formats.atomic_writing import to_json, write_text
 from near_monai.formats.text_tables import as_csv
 from near_monai.trees.rooted_tree import RootedTree
+from near_monai.trees.vessel_names import NAME_NUMBERS
 from near_monai.trees.vtk_polydata import write_vtp
 
 #: Columns of the table; after the first three what a branch says of itself.
@@ -41,7 +42,8 @@ def _json(record: object) -> str:
 def write_centrelines(path: Path, trees: Sequence[RootedTree]) -> None:
     """Write a line per branch, with ``Radius`` in mm at every point and the branch's numbers on the line.
 
-    Trees count from 0 in the order of ``trees``; ``Parent`` is -1 at a root; ``Side`` is 1 left, 2 right, 0 not known.
+    Trees count from 0 in the order of ``trees``; ``Parent`` is -1 at a root; ``Side`` is 1 left, 2 right, 0 not known;
+    ``Name`` is one of :data:`NAME_NUMBERS`, or 0; ``Label`` is the class that a branch lies in, or 0.
 
     Raises:
         NearError: it cannot be written.
@@ -57,6 +59,8 @@ def write_centrelines(path: Path, trees: Sequence[RootedTree]) -> None:
         "Branch": [branch.id for _, _, branch in branches],
         "Parent": [-1 if branch.parent is None else branch.parent for _, _, branch in branches],
         "Generation": [branch.generation for _, _, branch in branches],
+        "Name": [NAME_NUMBERS.get(branch.name or "", 0) for _, _, branch in branches],
+        "Label": [branch.label or 0 for _, _, branch in branches],
     }
     write_vtp(
         path,

@@ -69,7 +69,7 @@ def test_the_generator_tells_parents() -> None:
 
 
 def test_bodies() -> None:
-    rows = measured(bodies()["Y of cones"], (0.7, 0.7, 0.7), np.eye(3))
+    rows = measured(bodies()["Y of cones"], 480.0, (0.7, 0.7, 0.7), np.eye(3))
     assert rows["smooth"]["closed"] == rows["capped"]["closed"] == 1
     assert rows["smooth"]["distance, voxels"] < rows["plain"]["distance, voxels"]
     assert rows["capped"]["ends"] == 3 and rows["capped"]["uneven, mm"] < 1e-9

@@ -69,6 +69,7 @@ def test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_allclose(arrays["Points"].reshape(-1, 3), points, atol=2e-3)
     np.testing.assert_allclose(arrays["Radius"], branch["radius_mm"], atol=2e-3)
     assert arrays["offsets"].tolist() == [len(points)] and arrays["Parent"].tolist() == [-1]
+    assert arrays["Name"].tolist() == arrays["Label"].tolist() == [0]
     assert ">82 65 83 0<" in (out / "p1" / "a.vtp").read_text(), "the file says RAS"
 
     sides = read_label(out / "sides" / "p1" / "a.nii.gz")
