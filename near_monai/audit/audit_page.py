@@ -48,7 +48,7 @@ def write_page(page: Path, run: dict[str, Any], lines: Sequence[Row]) -> None:
     with_truth = any("dice_true" in line for line in lines)
     columns = [Column("Structure"), Column("Unfit", "descending", "from 1 on something is probably wrong")]
     for _, title, _, first in SHOWN:
-        columns += [Column(title, first), *([Column(f"true {title}", first)] if with_truth else [])]
+        columns += [Column(title, first), *([Column(f"{title}, true", first)] if with_truth else [])]
     done = {row["name"] for row in run["cases"] if row["status"] == DONE}
     entries = [Entry(line["case"], _cells(line, with_truth), line["case"] in done) for line in lines]
     said = {key: run[key] for key in ("of", "source", "started", "note")}
