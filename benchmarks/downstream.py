@@ -49,8 +49,8 @@ from near_monai.refinement.options import Options
 Mask = NDArray[np.bool_]
 
 SPACING = (0.7, 0.7, 0.7)
-#: Side of a training window in voxels, windows per step, and the level of F below which a voxel is ignored.
-WINDOW, BATCH, SURE = 64, 2, 0.8
+#: Side of a window in voxels in training and in tests, windows per step, and how sure F must be of a voxel.
+WINDOW, TEST_WINDOW, BATCH, SURE = 48, 64, 2, 0.8
 #: The label of voxels that no loss sees, as ``dataset --ignore-uncertain`` numbers it.
 IGNORED = CORONARY + 1
 NOISY, FILTERED, REFINED, IGNORING, AGREED, TRUE = ROWS = (
@@ -174,7 +174,7 @@ def trained(cases: list[dict[str, Any]], seed: int, steps: int) -> nn.Module:
 @torch.no_grad()
 def tested(unet: nn.Module, cases: list[dict[str, Any]]) -> list[dict[str, float]]:
     """Scores of every case against its truth."""
-    infer = SlidingWindowInferer([WINDOW] * 3, sw_batch_size=2, overlap=0.25, mode="gaussian")
+    infer = SlidingWindowInferer([TEST_WINDOW] * 3, sw_batch_size=2, overlap=0.25, mode="gaussian")
     found = []
     for case in cases:
         logits = infer(case["image"].as_tensor()[None], unet)

@@ -1,7 +1,7 @@
 """What a case and a training step cost, as ratios within one run: to reading and writing the file, to MONAI's U-Net, to
 the described recipe.
 
-    python -m benchmarks.performance LABEL.nii.gz -o OUT [--label fg] [--repeats 5]
+    python -m benchmarks.performance LABEL.nii.gz -o OUT [--label fg] [--hearts MAP ...] [--maps FOLDER] [--training]
 
 Writes ``table.md`` and ``performance.json``. The U-Net and the recipe would take minutes to hours here: a part of their
 work is timed and scaled by the number of windows, planes or points, as the table says.
@@ -10,12 +10,10 @@ work is timed and scaled by the number of windows, planes or points, as the tabl
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +25,9 @@ from monai.bundle import ConfigParser
 from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 
+from benchmarks import whole_commands
 from benchmarks.unet import Denoiser
+from benchmarks.whole_commands import commands, measured
 from near_monai.data.class_selection import Wanted, choose_label, mask_of, parse_class
 from near_monai.datasets.coronary_cases import phantom_cases
 from near_monai.datasets.point_dataset import PointDataset
@@ -60,17 +60,24 @@ def main() -> None:
     parser.add_argument("case", type=Path, help="label file, best .nii.gz of a whole scan")
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
     parser.add_argument("--label", default="auto", help="class, fg or auto")
+    parser.add_argument("--hearts", type=Path, nargs="*", default=[], help="label maps to refine with --all-labels")
+    parser.add_argument("--maps", type=Path, help="folder of label maps to refine in one command")
+    parser.add_argument("--training", action="store_true", help="also the default training, without data")
     parser.add_argument("--repeats", type=int, default=5, help="the median of so many is given")
     options = parser.parse_args()
     claim_empty(options.output)
     label = parse_class(options.label)
     rounds = [_round(options.case, label) for _ in range(options.repeats)]
     figures = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
-    figures |= _cold(options.case, options.label) | _recipe() | _training()
+    figures |= _recipe() | _training()
     figures["unet_inference"] = _unet(options.case)
-    write_json(options.output / "performance.json", {"median": figures, "rounds": rounds})
-    write_text(options.output / "table.md", table(figures))
-    print(table(figures))
+    wanted = list(commands(options.case, options.label, options.hearts, options.maps, options.training))
+    costs = measured(wanted, options.repeats)
+    whole = {name: asdict(cost) for name, cost in costs.items()}
+    write_json(options.output / "performance.json", {"median": figures, "rounds": rounds, "commands": whole})
+    text = f"{table(figures)}\n{whole_commands.table(costs)}"
+    write_text(options.output / "table.md", text)
+    print(text)
 
 
 def _timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
@@ -84,9 +91,13 @@ def _round(path: Path, label: Wanted) -> dict[str, float]:
     network, space = load_network()
     found: dict[str, float] = {}
     with TemporaryDirectory() as folder:
+        busy = time.process_time()
         found["read and write with nibabel"] = _timed(lambda: _copy(path, Path(folder) / "copy.nii.gz"))[0]
+        found["read and write with nibabel, CPU"] = time.process_time() - busy
+        busy = time.process_time()
         run = lambda: refine_files(path, Path(folder) / "out", Options(label=label), quiet=True)  # noqa: E731
         found["refine"] = _timed(run)[0]
+        found["refine, CPU"] = time.process_time() - busy
         found["read"], file = _timed(lambda: read_label(path))
         mask = mask_of(file.array, choose_label(file.array, label))
         box = crop_box(mask, file.grid.spacing, CONTEXT_MM)
@@ -105,17 +116,6 @@ def _round(path: Path, label: Wanted) -> dict[str, float]:
 def _copy(source: Path, target: Path) -> None:
     image = nib.nifti1.load(source)
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header), target)
-
-
-def _cold(path: Path, label: str) -> dict[str, float]:
-    """Seconds and GB of the whole command in a fresh process, and seconds of its help."""
-    command = [sys.executable, "-m", "near_monai"]
-    with TemporaryDirectory() as folder:
-        arguments = ["refine", str(path), "-o", folder, "--label", label, "--quiet"]
-        seconds = _timed(lambda: subprocess.run([*command, *arguments], check=True))[0]
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    helped = min(_timed(lambda: subprocess.run([*command, "--help"], capture_output=True))[0] for _ in range(3))
-    return {"cold command": seconds, "peak GB": memory, "help": helped}
 
 
 @torch.no_grad()
@@ -193,8 +193,8 @@ def table(figures: dict[str, float]) -> str:
     lines += [f"| {name} | {figures[name]:.2f} | {figures[name] / unit:.1f} |" for name in stages]
     cpu = figures["encode and decode, CPU"]
     rows = {
-        "whole command, fresh process": f"{figures['cold command']:.1f} s, {figures['peak GB']:.2f} GB",
-        "near-monai --help": f"{figures['help']:.2f} s",
+        "refine, CPU": f"{figures['refine, CPU']:.2f} s, "
+        f"{figures['refine, CPU'] / figures['read and write with nibabel, CPU']:.1f} x read and write",
         f"U-Net, windows of {ROI} on the whole map (scaled from 3)": f"{figures['unet_inference']:.0f} s, "
         f"{figures['unet_inference'] / figures['refine']:.0f} x refine",
         f"recipe, {RECIPE_SIDE}^3 voxels (scaled from 12 planes)": f"{figures['recipe_inference']:.0f} CPU s, "
