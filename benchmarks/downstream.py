@@ -141,8 +141,15 @@ def items(images: Path, labels: Path) -> list[dict[str, Any]]:
     return [load({"image": str(path), "label": str(labels / path.name)}) for path in sorted(images.glob("*.nii.gz"))]
 
 
+def loss_of(probability: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Dice and cross-entropy of ``(B, 1, X, Y, Z)`` each; ignored voxels count in neither."""
+    seen, target = (label != IGNORED).float(), (label == CORONARY).float()
+    dice_loss = MaskedDiceLoss(batch=True)(probability, target, seen)
+    return dice_loss + binary_cross_entropy(probability, target, weight=seen)
+
+
 def trained(cases: list[dict[str, Any]], seed: int, steps: int) -> nn.Module:
-    """A U-Net after ``steps`` steps of Dice and cross-entropy on random windows; ignored voxels count in neither."""
+    """A U-Net after ``steps`` steps of :func:`loss_of` on random windows."""
     set_determinism(seed)
     windows = Compose(
         [
@@ -157,13 +164,9 @@ def trained(cases: list[dict[str, Any]], seed: int, steps: int) -> nn.Module:
     )
     optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    of_dice = MaskedDiceLoss(batch=True)
     sampler = torch.utils.data.RandomSampler(cases, replacement=True, num_samples=steps * BATCH)
     for batch in DataLoader(Dataset(cases, windows), batch_size=BATCH, sampler=sampler):
-        label = batch["label"]
-        seen, target = (label != IGNORED).float(), (label == CORONARY).float()
-        probability = unet(batch["image"]).sigmoid()
-        loss = of_dice(probability, target, seen) + binary_cross_entropy(probability, target, weight=seen)
+        loss = loss_of(unet(batch["image"]).sigmoid(), batch["label"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
