@@ -94,7 +94,7 @@ def refine_all(
         found = _by_each(inner, sub, networks, anatomy)
     composed = compose([claim for claim, _ in found], inner, sub, anatomy)
 
-    out, bridges = array.copy(order="K"), np.zeros_like(array)
+    out, bridges = array.copy(order="K"), np.zeros(array.shape, np.uint8)
     out[cut] = composed.array
     rows: list[dict[str, Any]] = []
     beyond = [repaired.beyond for _, repaired in found]

@@ -105,7 +105,7 @@ class _Added:
         voxels: ``(N, 3)`` indices.
         owner: ``(N,)`` number from 1 of the nearest component.
         met: ``(N, 26)`` numbers of the other components whose voxels it touches, or 0.
-        label: ``(M, 3)`` mm of the voxels of the label that are left, ...
+        label: ``(M, 3)`` mm of the outer voxels of the label that are left, ...
         owners: ``(M,)`` ... and their components.
         tube: ``(N,)`` number of the tube that added the voxel, or 0.
         grid: the grid.
@@ -125,14 +125,12 @@ class _Added:
         known, owners = label.voxels[kept], label.owner[kept] + np.int32(1)
         index = np.zeros(np.add(mask.shape, 2), np.int32)
         index[tuple(known.T + 1)] = owners
-        new = mask.copy()
-        new[tuple(known.T)] = False
-        voxels, millimetres = voxels_of(new), grid.to_mm(known)
+        labelled, outer = index > 0, _outer(index, known + 1)  # the nearest voxel of a label always is an outer one
+        known, owners = known[outer], owners[outer]
+        voxels, millimetres = voxels_of(mask & ~labelled[1:-1, 1:-1, 1:-1]), grid.to_mm(known)
         if len(known):
-            outer = _outer(index, known + 1)  # the nearest one always is
-            nearest = cKDTree(millimetres[outer]).query(grid.to_mm(voxels))[1]
-            index[tuple(voxels.T + 1)] = owners[outer][nearest]
-            _reach_label(index, voxels + 1, known + 1, grid)
+            index[tuple(voxels.T + 1)] = owners[cKDTree(millimetres).query(grid.to_mm(voxels))[1]]
+            _reach_label(index, voxels + 1, labelled, known + 1, grid)
         owner = index[tuple(voxels.T + 1)]
         met = index[tuple((voxels[:, None] + 1 + STEPS).transpose(2, 0, 1))]
         tube = np.zeros(len(voxels), np.int32) if tubes is None else tubes[tuple(voxels.T)]
@@ -175,7 +173,13 @@ def _outer(index: NDArray[np.int32], voxels: NDArray[np.intp]) -> NDArray[np.boo
     return np.logical_or.reduce([whole[flat + sign * step] == 0 for step in steps for sign in (-1, 1)])
 
 
-def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp], grid: Grid) -> None:
+def _reach_label(
+    index: NDArray[np.int32],
+    voxels: NDArray[np.intp],
+    labelled: NDArray[np.bool_],
+    known: NDArray[np.intp],
+    grid: Grid,
+) -> None:
     """Give voxels another component if no way through their like leads to the one that they are nearest to.
 
     The end of a vessel that grew over more than half of a gap joins nothing. Such voxels get a component that they
@@ -184,10 +188,11 @@ def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDAr
     Args:
         index: number of the component of every voxel of the result, or 0, with a rim of one voxel; changed.
         voxels: ``(N, 3)`` those of its voxels that were added.
-        known: ``(M, 3)`` those of the label.
+        labelled: those of the label, of the shape of ``index``.
+        known: ``(M, 3)`` the outer ones of these.
         grid: the grid; where it begins does not matter.
     """
-    left = _islands(index, voxels, known)
+    left = _islands(index, voxels, labelled)
     for part in left:
         index[tuple(part.T)] = 0
     changed = True
@@ -204,15 +209,13 @@ def _reach_label(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDAr
             changed = True
 
 
-def _islands(index: NDArray[np.int32], voxels: NDArray[np.intp], known: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Groups of ``voxels`` of one number that touch no voxel of ``known``; arguments as of :func:`_reach_label`."""
-    fixed = np.zeros(index.shape, bool)
-    fixed[tuple(known.T)] = True
+def _islands(index: NDArray[np.int32], voxels: NDArray[np.intp], labelled: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Groups of ``voxels`` of one number that touch no ``labelled`` voxel; arguments as of :func:`_reach_label`."""
     numbers, found = index[tuple(voxels.T)], []
     for number in np.unique(numbers):
         box = around(voxels[numbers == number]).grow(1, index.shape)
         parts = (part + box.start for part in Components.of(index[box.slices()] == number).parts)
-        found += [part for part in parts if not fixed[tuple(part.T)].any()]
+        found += [part for part in parts if not labelled[tuple(part.T)].any()]
     return found
 
 

@@ -133,7 +133,7 @@ def repair(
     decided = decide_by_noise(shown, probability, same, structure, evidence.found, noise)
     beyond = _beyond(evidence, shown, decided, same, structure)
     if beyond:
-        return Repaired(mask.copy(), np.zeros_like(mask), [], decided.noise.mm, decided.caution, beyond)
+        return Repaired(mask.copy(), np.zeros(mask.shape, bool), [], decided.noise.mm, decided.caution, beyond)
     result, tree = decided.mask, None
     if clean and structure.tubular:
         bounds = _in_noise(clean if isinstance(clean, Bounds) else Bounds(), decided.noisy)
@@ -144,7 +144,7 @@ def repair(
     else:
         result = result | mask & ~shown
     bridges = find_bridges(evidence.found, result, probability, grid, tree.tubes if tree else None)
-    bridge_mask = np.zeros_like(mask)
+    bridge_mask = np.zeros(mask.shape, bool)  # pages that nobody touches cost nothing
     for bridge in bridges:
         bridge_mask[tuple(bridge.voxels.T)] = True
     proposals = tuple(proposal.moved(same, grid) for proposal in tree.proposals) if tree else ()
