@@ -12,8 +12,8 @@ from near_monai.geometry.boxes import voxels_of
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.geometry.distance import signed_distance
 
-#: Voxels beyond the outside of a wall up to which the distance is told.
-BEYOND = 4
+#: Voxels around the outside of a wall in which the distance is exact.
+AROUND = 3
 #: Standard deviation, in voxels, of the Gaussian that rounds creases where walls of neighbours meet, in which triangles
 #: would fold.
 CREASE = 0.7
@@ -40,9 +40,9 @@ def wall_around(
     Returns:
         Vertices, and faces anticlockwise as seen from outside.
     """
-    reach = wall + BEYOND * float(spacing.max())
-    distance = signed_distance(smooth < 0, spacing, reach)
-    near = voxels_of((np.abs(distance) < reach) & (distance > min(wall - reach, 0.0)))
+    around = AROUND * float(spacing.max())
+    distance = signed_distance(smooth < 0, spacing, wall + around)
+    near = voxels_of(np.abs(distance - wall) < around)
     corners = np.concatenate([points, points[faces].mean(1)])
     inside = cKDTree(corners)
     distance[tuple(near.T)] = np.copysign(inside.query(near * spacing)[0], smooth[tuple(near.T)])
