@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.run_layout import REPORT_FILE
-from near_monai.errors import NearError
+from near_monai.errors import NearError, in_one_line
 from near_monai.formats.atomic_writing import digest
 from near_monai.review.case_pages import Cell, Column, Entry, drop_others, kept_of, write_case, write_index
 from near_monai.review.edit_decisions import Decision, read_decisions
@@ -111,8 +111,8 @@ def draw_case(row: Row, decided: Decision | None, folder: Path, anatomy: Anatomy
         if not kept or kept["key"] != key:
             details, counts = shown_case(case, decided, anatomy)
             write_case(page, details, kept := {"key": key, "counts": counts})
-    except NearError as error:
-        return _failed(row, [*trouble, str(error)])
+    except Exception as error:  # whatever it is: one bad case does not stop the others
+        return _failed(row, [*trouble, str(error) if isinstance(error, NearError) else in_one_line(error)])
     return _finished(row, Counts(*kept["counts"]), [*trouble, *row["warnings"]])
 
 

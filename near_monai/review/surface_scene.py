@@ -113,10 +113,13 @@ def _part(
 def level_set(
     distance: NDArray[np.float32], grid: Grid, cell: float, level: float = 0.0
 ) -> tuple[FloatArray, NDArray[np.integer]] | None:
-    """Where a ``distance`` ``(X, Y, Z)`` on ``grid`` is ``level``, in cells of ``cell`` mm: points in mm, and faces."""
+    """Where a ``distance`` ``(X, Y, Z)`` on ``grid`` is ``level``, in cells of ``cell`` mm: points in mm, and faces.
+
+    What the grid cuts is closed there, even a mask that fills it; ``None`` if nothing is within ``level``.
+    """
     cells = grid.isotropic(cell)
     sampled = sample_axes(torch.as_tensor(distance)[None, None], cells.axes_in(grid))[0, 0].numpy()
-    field = np.pad(sampled, 1, constant_values=float(distance.max()))
+    field = np.pad(sampled, 1, constant_values=max(float(distance.max()), level + cell))
     if field.min() >= level:
         return None
     vertices, faces, _, _ = marching_cubes(field, level)

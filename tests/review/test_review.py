@@ -160,6 +160,15 @@ def test_surfaces_lie_around_what_they_show() -> None:
     assert not payload
 
 
+@pytest.mark.parametrize("side", [1, 20])
+def test_a_map_without_background_has_the_surface_of_its_volume(side: int) -> None:
+    full = np.full((side,) * 3, 3, np.uint8)
+    (part,) = classes_in(full, "label", looks_of([3], HEART), Grid(full.shape, GRID.spacing), AFFINE)
+    corners = apply_affine(AFFINE, np.array([[-0.5] * 3, [side - 0.5] * 3]))
+    assert np.abs(part.vertices.min(0) - corners.min(0)).max() < 1.2
+    assert np.abs(part.vertices.max(0) - corners.max(0)).max() < 1.2
+
+
 def test_pictures_show_sides_classes_and_bridges_in_colour() -> None:
     bridge = SPECK & ~TUBE
     edits = find_edits(TUBE, TUBE | bridge, bridge, GRID, {3: 1.0})
@@ -315,6 +324,21 @@ def test_a_run_without_a_finished_case_has_a_report(tmp_path: Path) -> None:
     run = read_run(tmp_path / "out")
     (tmp_path / "out" / "run.json").write_text(json.dumps(run | {"cases": []}))
     assert "0 cases" in write_report(tmp_path / "out", quiet=True).read_text(encoding="utf-8")
+
+
+def test_a_case_that_cannot_be_drawn_stops_no_other(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run, copy := tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
+    shown = html_report.shown_case
+
+    def fails_once(case: ReviewedCase, *rest: Any) -> Any:
+        if case.row["name"] == "one":
+            raise ValueError("cannot be drawn")
+        return shown(case, *rest)
+
+    monkeypatch.setattr(html_report, "shown_case", fails_once)
+    text = write_report(copy, quiet=True).read_text(encoding="utf-8")
+    assert "ValueError: cannot be drawn" in text and "1 failed" in text
+    assert len(list((copy / "report" / "cases").rglob("*.js"))) == 2
 
 
 def test_what_is_an_edit_is_no_place_that_was_left(run: Path) -> None:
