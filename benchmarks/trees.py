@@ -2,10 +2,10 @@
 
     python -m benchmarks.trees -o OUT [--trees 10] [--maps NAME=FOLDER[@LABEL] ...] [--meshes NAME=FOLDER[@LABEL] ...]
 
-Generated trees at every level of noise, noisy and refined, by near_monai, by skimage's skeletonize, and by skan if it
-is installed; sides and names of trees whose pose in a patient is known; surfaces of known bodies; of folders of real
-maps, how many large trees each map has; and, with tetgen, whether their surfaces can be filled with tetrahedra. Tables
-are printed, and written to OUT/trees.md and OUT/trees.json.
+Generated trees at every level of noise, noisy and refined, by near_monai, by skimage's skeletonize, by skan if it is
+installed, and by VMTK (--vmtk); sides and names of trees whose pose in a patient is known; surfaces of known bodies; of
+folders of real maps, how many large trees each map has; and, with tetgen, whether their surfaces can be filled with
+tetrahedra. Tables are printed, and written to OUT/trees.md and OUT/trees.json.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import near_monai
 from benchmarks.skeletons import skeletons
 from benchmarks.surface_bodies import SPACINGS, bodies, exact_volume, measured
 from benchmarks.tree_scores import Truth, lines_of_trees, scores
+from benchmarks.vmtk_lines import lines_of_vmtk
 from near_monai.anatomy import HEART
 from near_monai.data.case_lists import find_cases
 from near_monai.data.class_selection import AUTO, parse_class
@@ -51,7 +52,7 @@ POSE = 0.2
 Row = dict[str, float]
 
 
-def generated(seed: int, count: int, levels: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def generated(seed: int, count: int, levels: Sequence[str], vmtk: str | None = None) -> Iterator[tuple[str, Row]]:
     """Name of a method on a kind of mask, and its figures, of every tree."""
     for level in levels:
         for number in tqdm(range(count), desc=f"trees, {level}", unit="case"):
@@ -67,6 +68,8 @@ def generated(seed: int, count: int, levels: Sequence[str]) -> Iterator[tuple[st
                 yield f"{level}, {kind}, near_monai", scores(truth, lines_of_trees(trees, grid)) | cost
                 for name, lines in skeletons(mask, grid):
                     yield f"{level}, {kind}, {name}", scores(truth, lines)
+                if vmtk:
+                    yield f"{level}, {kind}, VMTK", scores(truth, lines_of_vmtk(vmtk, mask, grid, truth))
 
 
 def pose_in_patient(rng: Generator) -> FloatArray:
@@ -189,12 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--levels", nargs="+", default=LEVELS)
     parser.add_argument("--maps", nargs="*", default=(), metavar="NAME=FOLDER[@LABEL]", help="real maps")
     parser.add_argument("--meshes", nargs="*", default=(), metavar="NAME=FOLDER[@LABEL]", help="maps to mesh")
+    parser.add_argument("--vmtk", metavar="PYTHON", help="of an environment that has vmtk (Python 3.12 or newer)")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args(arguments)
     claim_empty(options.output)
     warnings.simplefilter("ignore", near_monai.NearWarning)
     parts: dict[str, Callable[[], Iterator[tuple[str, Row]]]] = {
-        "generated trees": lambda: generated(options.seed, options.trees, options.levels),
+        "generated trees": lambda: generated(options.seed, options.trees, options.levels, options.vmtk),
         "sides and names": lambda: sides(options.seed, options.posed),
         "surfaces": surfaces,
         "maps": lambda: maps(options.maps),

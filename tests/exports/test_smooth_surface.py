@@ -148,6 +148,16 @@ def test_an_extension_stops_before_what_is_in_its_way() -> None:
     assert 12.5 < ahead < 15.7, "the plate begins at 15.75 mm"
 
 
+def test_what_is_no_end_stays_round() -> None:
+    x, y, z = np.indices((90, 70, 16)) * 0.5 - np.array([24, 17, 3.7])[:, None, None, None]
+    ring = np.hypot(np.hypot(x, y) - 11, z) < 1.5
+    stem = (np.hypot(y, z) < 1.7) & (x < -9) & (x > -22)
+    with pytest.warns(NearWarning, match="2 of 3 ends stay round"):  # where the loop was cut to make a tree
+        surface = near_monai.surface((ring | stem).astype(np.uint8), (0.5, 0.5, 0.5), caps=True)
+    assert euler_if_closed(surface) == 0, "a loop"
+    assert surface.patches == ("inlet",)
+
+
 def test_a_wall_for_printing() -> None:
     hollow = near_monai.surface(image_of("tube", (0.5, 0.5, 0.5)), wall=1.0)
     assert euler_if_closed(hollow) == 0, "open at both ends"
