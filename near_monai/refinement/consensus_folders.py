@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,14 +13,13 @@ from tqdm import tqdm
 
 from near_monai.anatomy import Anatomy, table_of
 from near_monai.data.case_lists import Case, find_cases, paired
-from near_monai.data.class_selection import ALL, Selection, mask_of
+from near_monai.data.class_selection import ALL, Selection
 from near_monai.data.colour_tables import segments_of, write_tables
 from near_monai.data.failed_cases import Outcomes
 from near_monai.data.run_layout import AGREEMENT_FOLDER, CONSENSUS_FILE
-from near_monai.errors import NearError, some
+from near_monai.errors import NearError, printable, some
 from near_monai.formats.atomic_writing import claim_empty, write_json
 from near_monai.formats.label_maps import read_label, write_label, write_volume
-from near_monai.metrics.mask_metrics import Pair, dice
 from near_monai.networks.weight_files import pick_device
 from near_monai.refinement.all_structures import Networks
 from near_monai.refinement.consensus_map import consensus_of, kept_network
@@ -46,16 +47,17 @@ def consensus_folders(
         quiet: no progress bar.
 
     Returns:
-        What ``consensus.json`` holds: under ``cases`` per case the folders that have it, its Dice with the result in
-        each, and what :class:`near_monai.refinement.consensus_map.Consensus` says of its structures.
+        What ``consensus.json`` holds: under ``cases`` per case the folders that have it, and what
+        :class:`near_monai.refinement.consensus_map.Consensus` says of its structures, and warns of.
 
     Raises:
-        NearError: fewer than two folders, a folder holds nothing, or some cases are in one folder only or cannot be
-            used (the others are written then).
+        NearError: fewer than two folders, a folder holds nothing, two hold the same file, or some cases are in one
+            folder only or cannot be used (the others are written then).
     """
     if len(folders) < 2:
         raise NearError("one folder; expected two or more with label maps of the same cases")
     anatomy, listed = table_of(table), [find_cases(folder) for folder in folders]
+    _refuse_copies([case.label for cases in listed for case in cases])
     names = list(dict.fromkeys(case.name for cases in listed for case in cases))
     found = [paired(names, cases) for cases in listed]
     networks = partial(kept_network, device=str(pick_device(device)))
@@ -70,12 +72,25 @@ def consensus_folders(
             if len(these) < 2:
                 raise NearError(f"is in {some(list(these))} only; it is left out")
             row |= _one_case(list(these.values()), output, which, structure, networks, anatomy, table is not None)
+            if row["warnings"] and not quiet:
+                tqdm.write(printable(f"{name}: warning: {'; '.join(row['warnings'])}"), file=sys.stderr)
         if name in outcomes.failed:
             row |= {"status": "failed", "message": outcomes.failed[name]}
         rows.append(row)
         write_json(output / CONSENSUS_FILE, {"folders": folders, "table": table, "cases": rows})
     outcomes.check(len(names), f"{output / CONSENSUS_FILE}")
     return {"cases": rows}
+
+
+def _refuse_copies(files: Sequence[Path]) -> None:
+    """Refuse to count a map twice: the same folder, however it is spelled, or links to the same files.
+
+    Raises:
+        NearError: a file is among ``files`` more than once.
+    """
+    count = Counter(path.resolve() for path in files)
+    if twice := [str(path) for path, times in count.items() if times > 1]:
+        raise NearError(f"{some(twice)}: in two of the folders; a map counts once: give every folder once")
 
 
 def _one_case(
@@ -94,7 +109,4 @@ def _one_case(
     names = segments_of(anatomy) if which is ALL else []
     write_volume(output / AGREEMENT_FOLDER / cases[0].file, agreed.agreement, first)
     write_label(output / cases[0].file, agreed.label, first, segments=names)
-    for row in agreed.structures:
-        result, *masks = (mask_of(array, row["label"]) for array in (agreed.label, *(file.array for file in files)))
-        row["dice"] = [round(dice(Pair(mask, result, first.grid.spacing)), 4) for mask in masks]
-    return {"structures": agreed.structures}
+    return {"structures": agreed.structures, "warnings": agreed.warnings}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,28 +16,32 @@ from near_monai.anatomy import Anatomy, Structure, table_of
 from near_monai.data.class_selection import (
     ALL,
     AUTO,
+    FOREGROUND,
     OneClass,
     Selection,
     Wanted,
-    choose_label,
     mask_of,
     parse_class,
     refuse_strangers,
 )
-from near_monai.errors import NearError
+from near_monai.errors import NearError, NearWarning
 from near_monai.formats.given_images import label_map
 from near_monai.formats.label_maps import LabelMap
-from near_monai.formats.voxel_values import Labels
+from near_monai.formats.voxel_values import Labels, values_in
 from near_monai.fusion.class_replacement import put_back
 from near_monai.fusion.consistent_map import compose
 from near_monai.fusion.overlaps import Claim
 from near_monai.geometry.boxes import Box, crop_box
+from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.units import check_units
 from near_monai.geometry.world_places import in_world
+from near_monai.metrics.mask_metrics import Pair, dice
 from near_monai.networks.weight_files import load_network, shipped
 from near_monai.refinement.agreed_mask import Agreed, agree
 from near_monai.refinement.all_structures import Networks
 from near_monai.refinement.class_meaning import meaning_of
+from near_monai.refinement.class_of_each import class_of_each, name_of
+from near_monai.refinement.one_array import words_of_python
 from near_monai.refinement.one_structure import CONTEXT_MM
 
 
@@ -47,9 +52,10 @@ class Consensus:
     Attributes:
         label: the label map that all maps agree on, in the shape of the first one.
         agreement: float32, same shape: the share of the maps that have the label of the result at a voxel.
-        structures: per structure its ``label`` and name, the ``noise_mm`` of every map, ``bridges`` that no map drew,
-            and ``findings``: places that some maps have and others lack, ``kept`` or ``left out``, and joints that are
-            only ``proposed``.
+        structures: per structure its ``label`` and name, of every map its ``noise_mm`` and its ``dice`` with the
+            result, ``bridges`` that no map drew, and ``findings``: places that some maps have and others lack, ``kept``
+            or ``left out``, and joints that are only ``proposed``.
+        warnings: what a person should know of the maps, as it was warned of.
 
     Example:
         >>> import near_monai
@@ -61,6 +67,7 @@ class Consensus:
     label: Labels
     agreement: NDArray[np.float32]
     structures: list[dict[str, Any]]
+    warnings: list[str]
 
 
 @overload
@@ -100,17 +107,22 @@ def consensus(
     Args:
         labels: two or more label maps on one grid, each as for :func:`near_monai.refine`.
         spacing: ``(3,)`` voxel size in mm; not needed for images, files and MetaTensors.
-        which: class, ``"fg"``, ``"auto"`` (see :func:`near_monai.refine`), or ``"all"`` for every class of the table.
+        which: class, ``"fg"``, ``"auto"`` (see :func:`near_monai.refinement.class_of_each.class_of_each`), or ``"all"``
+            for every class of the table.
         structure: what the class is, by its name in the table.
         table: anatomy table; ``None`` for the heart's.
         device: ``"auto"``, ``"cpu"`` or a CUDA device.
         return_details: also say where the maps disagree.
 
     Returns:
-        The map; classes that are not meant are those of the first map. With ``return_details`` a :class:`Consensus`.
+        The map; classes that are not meant, and the number of the one that is, are those of the first map that is not
+        empty. With ``return_details`` a :class:`Consensus`.
 
     Raises:
         NearError: fewer than two maps, maps on different grids, or what :func:`near_monai.refine` refuses.
+
+    Warns:
+        NearWarning: a map lacks the class or is unusual, or all of them are empty.
 
     Example:
         >>> import near_monai
@@ -118,15 +130,19 @@ def consensus(
         >>> agreed.shape
         (64, 52, 40)
     """
-    files = [label_map(label, spacing) for label in labels]
-    anatomy = table_of(table)
-    wanted = ALL if which == ALL else parse_class(which)
-    found = consensus_of(files, wanted, structure, partial(kept_network, device=device), anatomy, table is not None)
+    with words_of_python():
+        files = [label_map(label, spacing) for label in labels]
+        anatomy = table_of(table)
+        wanted = ALL if which == ALL else parse_class(which)
+        found = consensus_of(files, wanted, structure, partial(kept_network, device=device), anatomy, table is not None)
+    for text in found.warnings:
+        warnings.warn(text, NearWarning, stacklevel=2)
     label, agreement = np.expand_dims(found.label, files[0].ones), np.expand_dims(found.agreement, files[0].ones)
-    return Consensus(label, agreement, found.structures) if return_details else label
+    return replace(found, label=label, agreement=agreement) if return_details else label
 
 
 kept_network = cache(load_network)
+ALL_EMPTY = "all label maps are empty, and so is the result"
 
 
 def consensus_of(
@@ -143,9 +159,14 @@ def consensus_of(
     first = files[0]
     for file in files[1:]:
         file.check_grid_of(first)
+    said = [f"{name_of(number, file)}: {text}" for number, file in enumerate(files, 1) for text in file.warnings]
+    if not any(file.array.any() for file in files):
+        return Consensus(first.array, np.ones(first.array.shape, np.float32), [], [*said, ALL_EMPTY])
     if which is ALL:
-        return _of_all(files, networks, anatomy, table_given)
-    return _of_one(files, which, structure, networks, anatomy, table_given)
+        found = _of_all(files, networks, anatomy, table_given)
+    else:
+        found = _of_one(files, which, structure, networks, anatomy, table_given)
+    return replace(found, warnings=said + found.warnings)
 
 
 def _of_one(
@@ -157,21 +178,20 @@ def _of_one(
     table_given: bool,
 ) -> Consensus:
     """One class: what is not of it is that of the first map."""
-    filled = [file for file in files if file.array.any()]
-    if not filled:
-        raise NearError("all label maps are empty; expected at least one labelled voxel")
-    label = choose_label(filled[0].array, which, str(filled[0].path or "label map"), anatomy, structure)
-    row = meaning_of(filled[0].array, label, anatomy if table_given else None, structure)
+    own, lacking = class_of_each(files, which, structure, anatomy)
+    # what a class is, a map of several classes says best
+    told = max(range(len(files)), key=lambda number: len(values_in(files[number].array)))
+    row = meaning_of(files[told].array, own[told], anatomy if table_given else None, structure)
     first = files[0]
-    box, agreed = _agreed(files, label, row, networks)
+    masks = [mask_of(file.array, label) for file, label in zip(files, own, strict=True)]
+    box, agreed = _agreed(masks, first.grid, row, networks)
     part = box.grid(first.grid)
-    out = first.array.copy()
+    out = first.array.astype(np.result_type(first.array, 0 if own[0] is FOREGROUND else np.min_scalar_type(own[0])))
     mask = agreed.repaired.mask
-    out[box.slices()] = put_back(np.ascontiguousarray(out[box.slices()]), part, mask, part, label, anatomy)
-    there = mask_of(out, label)
-    return Consensus(
-        out, _share([mask_of(file.array, label) == there for file in files]), [_row(label, row, agreed, first)]
-    )
+    out[box.slices()] = put_back(np.ascontiguousarray(out[box.slices()]), part, mask, part, own[0], anatomy)
+    there = mask_of(out, own[0])
+    share = _share([mask == there for mask in masks])
+    return Consensus(out, share, [_row(own[0], row, agreed, first, masks, there)], lacking)
 
 
 def _of_all(files: Sequence[LabelMap], networks: Networks, anatomy: Anatomy, table_given: bool) -> Consensus:
@@ -183,17 +203,21 @@ def _of_all(files: Sequence[LabelMap], networks: Networks, anatomy: Anatomy, tab
     present = [row for row in anatomy.structures if any((file.array == row.index).any() for file in files)]
     if not present:
         raise NearError("no class of the anatomy table is in any of the label maps; give another table")
-    claims, rows = [], []
+    claims, found = [], []
     for row in present:
-        box, agreed = _agreed(files, row.index, row, networks)
+        box, agreed = _agreed([file.array == row.index for file in files], first.grid, row, networks)
         if agreed.repaired.mask.any():
             claims.append(Claim(row.index, box, agreed.repaired.mask, agreed.probability))
-        rows.append(_row(row.index, row, agreed, first))
+        found.append((row, agreed))
     # what any map labels can become a slit; classes that the table does not have are those of the first
     others = np.maximum.reduce([np.where(anatomy.knows(file.array), file.array, 0) for file in files])
     before = np.where((first.array > 0) & ~anatomy.knows(first.array), first.array, others)
     out = compose(claims, before, first.grid, anatomy).array
-    return Consensus(out, _share([file.array == out for file in files]), rows)
+    rows = [
+        _row(row.index, row, agreed, first, [file.array == row.index for file in files], out == row.index)
+        for row, agreed in found
+    ]
+    return Consensus(out, _share([file.array == out for file in files]), rows, [])
 
 
 def _share(agrees: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
@@ -204,22 +228,29 @@ def _share(agrees: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
     return total / np.float32(len(agrees))
 
 
-def _agreed(files: Sequence[LabelMap], label: OneClass, row: Structure, networks: Networks) -> tuple[Box, Agreed]:
-    """What the maps agree on of a class, and the box where."""
-    grid = files[0].grid
-    union = np.logical_or.reduce([mask_of(file.array, label) for file in files])
-    box = crop_box(union, grid.spacing, row.size.mm(CONTEXT_MM))
+def _agreed(masks: Sequence[NDArray[np.bool_]], grid: Grid, row: Structure, networks: Networks) -> tuple[Box, Agreed]:
+    """What the ``masks`` of the maps on ``grid`` agree on, and the box where."""
+    box = crop_box(np.logical_or.reduce(masks), grid.spacing, row.size.mm(CONTEXT_MM))
     check_units(box, grid.spacing, row.scale, "label maps")
-    masks = [np.ascontiguousarray(mask_of(file.array[box.slices()], label)) for file in files]
     network, space = networks(shipped(row.weights))
-    return box, agree(masks, box.grid(grid), network, space, row)
+    cropped = [np.ascontiguousarray(mask[box.slices()]) for mask in masks]
+    return box, agree(cropped, box.grid(grid), network, space, row)
 
 
-def _row(label: OneClass, row: Structure, agreed: Agreed, file: LabelMap) -> dict[str, Any]:
+def _row(
+    label: OneClass,
+    row: Structure,
+    agreed: Agreed,
+    file: LabelMap,
+    masks: Sequence[NDArray[np.bool_]],
+    result: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """What is said of a structure, whose ``masks`` are those of the maps, and ``result`` what they became."""
     return {
         "label": label,
         "structure": row.name,
         "noise_mm": [round(noise, 4) for noise in agreed.noise_mm],
+        "dice": [round(dice(Pair(mask, result, file.grid.spacing)), 4) for mask in masks],
         "bridges": in_world(agreed.repaired.bridges, file.grid, file.affine),
         "findings": in_world(agreed.findings, file.grid, file.affine),
     }

@@ -147,7 +147,7 @@ def refine(
         >>> bool((details.label == clean).all()), len(details.bridges)
         (True, 1)
     """
-    with _words_of_python():
+    with words_of_python():
         file = label_map(label, spacing)
         options = Options(
             parse_class(which),
@@ -201,7 +201,7 @@ def _places(
 
 
 @contextmanager
-def _words_of_python() -> Iterator[None]:
+def words_of_python() -> Iterator[None]:
     """Messages name the arguments of Python where they name options of the command."""
     try:
         yield

@@ -1,5 +1,6 @@
 """Several maps to one: what one map lacks another fills, a bad map does little harm, and disagreement is said."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 import near_monai
 from near_monai.cli import main
-from near_monai.errors import NearError
+from near_monai.errors import NearError, NearWarning
 from near_monai.formats.label_maps import read_volume
 from near_monai.geometry.components import count_components
 from near_monai.geometry.coordinates import Grid
@@ -117,6 +118,7 @@ def test_folders_to_one(maps: list[NDArray[np.uint8]], vessel_grid: Grid, tmp_pa
     content = json.loads((tmp_path / "out" / "consensus.json").read_text())
     done, alone = content["cases"]
     assert done["status"] == "done" and len(done["structures"][0]["dice"]) == 3
+    assert done["warnings"] == []
     assert alone["status"] == "failed" and "only; it is left out" in alone["message"]
     expected = near_monai.consensus(maps, vessel_grid.spacing)
     written = nib.nifti1.load(tmp_path / "out" / "a.nii.gz")
@@ -124,11 +126,66 @@ def test_folders_to_one(maps: list[NDArray[np.uint8]], vessel_grid: Grid, tmp_pa
     assert read_volume(tmp_path / "out" / "agreement" / "a.nii.gz").array.max() == 1
 
 
+def test_empty_maps_give_an_empty_one(maps: list[NDArray[np.uint8]]) -> None:
+    with pytest.warns(NearWarning, match="all label maps are empty, and so is the result"):
+        found = near_monai.consensus([np.zeros_like(maps[0])] * 2, (1, 1, 1), return_details=True)
+    assert not found.label.any() and (found.agreement == 1).all() and not found.structures
+
+
+@pytest.mark.parametrize("values", [(1, 9, 255), (255, 1, 9), (9, 700, 1)])
+def test_the_number_of_the_only_class_does_not_matter(
+    maps: list[NDArray[np.uint8]], values: tuple[int, ...], vessel_grid: Grid
+) -> None:
+    numbered = [(array > 0) * np.uint16(value) for array, value in zip(maps, values, strict=True)]
+    expected = near_monai.consensus(maps, vessel_grid.spacing, return_details=True)
+    found = near_monai.consensus(numbered, vessel_grid.spacing, return_details=True)
+    np.testing.assert_array_equal(found.label, (expected.label > 0) * np.uint16(values[0]))
+    np.testing.assert_array_equal(found.agreement, expected.agreement)
+    assert found.structures == [row | {"label": values[0]} for row in expected.structures]
+    assert not found.warnings
+
+
+def test_a_large_number_goes_into_a_first_map_that_is_empty(maps: list[NDArray[np.uint8]], vessel_grid: Grid) -> None:
+    large = (maps[0] > 0) * np.uint16(700)
+    assert near_monai.consensus([np.zeros_like(maps[0]), large], vessel_grid.spacing).max() == 700
+
+
+def test_a_class_of_several_is_not_taken_for_another(maps: list[NDArray[np.uint8]], vessel_grid: Grid) -> None:
+    heart, binary = maps[0].copy(), np.where(maps[1] > 0, np.uint8(255), np.uint8(0))
+    heart[:, :4, :4] = 1
+    both = [near_monai.consensus(two, vessel_grid.spacing) for two in ([heart, binary], [binary, heart])]
+    np.testing.assert_array_equal(both[0] == 9, both[1] == 255)
+    muscle = (maps[1] > 0).astype(np.uint8)  # 1 is another class of the other map
+    for chosen in ("auto", 9):
+        with pytest.warns(
+            NearWarning, match="label map 2: no voxel has label 9; labels present: 1; it counts as a map"
+        ):
+            found = near_monai.consensus([heart, muscle], vessel_grid.spacing, chosen, return_details=True)
+        assert found.structures[0]["dice"][1] == 0
+
+
+def test_the_order_of_the_maps_does_not_matter(maps: list[NDArray[np.uint8]], vessel_grid: Grid) -> None:
+    found = [near_monai.consensus(order, vessel_grid.spacing) for order in itertools.permutations(maps)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+def test_a_map_counts_once(maps: list[NDArray[np.uint8]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one/labelsTr", "two"):
+        (tmp_path / name).mkdir(parents=True)
+    nib.save(nib.Nifti1Image(maps[0], np.eye(4)), tmp_path / "one" / "labelsTr" / "a.nii.gz")
+    (tmp_path / "two" / "a.nii.gz").symlink_to(tmp_path / "one" / "labelsTr" / "a.nii.gz")
+    for again in ("one", "one/labelsTr", "two"):
+        assert run("consensus", tmp_path / "one", tmp_path / again, "-o", tmp_path / "out") == 1
+        assert "a.nii.gz: in two of the folders; a map counts once" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_used_is_refused(maps: list[NDArray[np.uint8]], tmp_path: Path) -> None:
     with pytest.raises(NearError, match="1 label map; expected at least two"):
         near_monai.consensus(maps[:1], (1, 1, 1))
-    with pytest.raises(NearError, match="all label maps are empty"):
-        near_monai.consensus([np.zeros_like(maps[0])] * 2, (1, 1, 1))
+    with pytest.raises(NearError, match="label maps: no voxel has label 7; labels present: 9; choose one with which="):
+        near_monai.consensus(maps, (1, 1, 1), which=7)
     with pytest.raises(NearError, match="grid"):
         near_monai.consensus([maps[0], maps[1][:-1]], (1, 1, 1))
     assert run("consensus", tmp_path, "-o", tmp_path / "out") == 1
