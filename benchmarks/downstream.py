@@ -1,6 +1,6 @@
 """Do refined labels train a better network? A MONAI U-Net on rendered CT volumes, with one set of labels or another.
 
-    python -m benchmarks.downstream -o OUT [--level moderate] [--cases 12] [--tests 6] [--steps 300] [--seeds 3]
+    python -m benchmarks.downstream -o OUT [--level moderate] [--cases 12] [--tests 6] [--steps 1200] [--seeds 3]
 
 The volumes are synthetic (:mod:`benchmarks.rendered_ct`), and so is the noise of the labels. All networks see the same
 volumes for the same number of steps and differ in their labels alone; they are tested against the truth of other
@@ -160,7 +160,7 @@ def trained(cases: list[dict[str, Any]], seed: int, steps: int) -> nn.Module:
     )
     # with one output channel its last residual unit would squeeze everything through a single non-negative map
     unet = nn.Sequential(
-        UNet(3, 1, 16, (16, 32, 64, 128), (2, 2, 2), num_res_units=1, norm="instance"), nn.Conv3d(16, 1, 1)
+        UNet(3, 1, 8, (8, 16, 32, 64), (2, 2, 2), num_res_units=1, norm="instance"), nn.Conv3d(8, 1, 1)
     )
     optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--level", default="moderate", help="noise of the labels")
     parser.add_argument("--cases", type=int, default=12, help="hearts to train on")
     parser.add_argument("--tests", type=int, default=6, help="hearts to test on")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of every network")
+    parser.add_argument("--steps", type=int, default=1200, help="training steps of every network")
     parser.add_argument("--seeds", type=int, default=3, help="networks per row")
     parser.add_argument("--seed", type=int, default=2024, help="seed of hearts and noise")
     options = parser.parse_args(arguments)
