@@ -48,17 +48,17 @@ def commands(
     label_map: Path, label: str, hearts: Sequence[Path], maps: Path | None, training: bool
 ) -> Iterator[tuple[str, list[str]]]:
     """Name and arguments of every command; ``{out}`` stands for a new folder in them."""
-    one = ["near_monai", "refine", str(label_map), "-o", "{out}", "--label", label, "--quiet"]
+    rest = ["-o", "{out}", "--label", label, "--quiet"]
+    one = ["near_monai", "refine", str(label_map), *rest]
     yield "refine, one map", one
     yield BUSY, one
     yield "near-monai --help", ["near_monai", "--help"]
-    scored = ["near_monai", "evaluate", str(label_map), str(label_map), "-o", "{out}", "--label", label, "--quiet"]
-    yield "evaluate, one pair", scored
+    yield "evaluate, one pair", ["near_monai", "evaluate", str(label_map), str(label_map), *rest]
     for heart in hearts:
         whole = ["near_monai", "refine", str(heart), "-o", "{out}", "--all-labels", "--quiet"]
         yield f"refine --all-labels, {heart.name}", whole
     if maps:
-        yield f"refine, all of {maps.name}/", ["near_monai", "refine", str(maps), "-o", "{out}", "--quiet"]
+        yield f"refine, all of {maps.name}/", ["near_monai", "refine", str(maps), *rest]
     if training:
         yield "training, no data given", ["near_monai", "train", "-o", "{out}"]
 
