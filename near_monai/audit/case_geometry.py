@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from near_monai.data.class_selection import OneClass
 from near_monai.formats.label_maps import LabelMap
+from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.boxes import occupied
 from near_monai.geometry.coordinates import FloatArray
 
@@ -33,7 +34,7 @@ def geometry_of(file: LabelMap, classes: Mapping[OneClass, NDArray[np.intp]]) ->
 
     Returns:
         ``spacing`` and ``shape`` of the grid, ``axes`` (codes such as ``"RAS"``), ``content`` (a check number of the
-        labelled part of the array), ``picture`` (see :func:`picture_of`), and per class under ``classes`` its
+        labelled part, whatever the axes), ``picture`` (see :func:`picture_of`), and per class under ``classes`` its
         ``volume_mm3``, ``extent_mm`` along the world axes (from the 2nd to the 98th percentile), ``centre_mm`` and
         whether it is ``cut`` by a face of the volume.
     """
@@ -88,8 +89,15 @@ def unpacked(text: str) -> FloatArray:
 
 
 def _content(array: NDArray[Any]) -> str:
-    """A check number of what is labelled, wherever it lies in the array."""
-    part = np.ascontiguousarray(array[occupied(array).slices()])
-    check = hashlib.blake2b(str(part.shape).encode(), digest_size=12)
-    check.update(part.tobytes())
-    return check.hexdigest()
+    """A check number of what is labelled, wherever it lies and in whatever order and direction the axes are stored.
+
+    It is one of how many voxels every class has in the slices along every axis.
+    """
+    part = array[occupied(array).slices()]
+    masks = [(value, part == value) for value in values_in(part) if value]
+    ways = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        slices = np.stack([[value, *np.count_nonzero(mask, axis=others)] for value, mask in masks])
+        ways.append(min(slices.tolist(), np.column_stack([slices[:, 0], slices[:, :0:-1]]).tolist()))
+    return hashlib.blake2b(str(sorted(ways)).encode(), digest_size=12).hexdigest()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from near_monai.audit.case_geometry import unpacked
+from near_monai.errors import some
 from near_monai.geometry.coordinates import FloatArray
 
 #: Fewer cases are no set.
@@ -95,7 +96,7 @@ def _copies(cases: Cases) -> Found:
         same[case["content"]].append(name)
     groups = [names for names in same.values() if len(names) > 1]
     return [
-        (name, Remark(CERTAIN, f"same content as {', '.join(other for other in names if other != name)}"))
+        (name, Remark(CERTAIN, f"same content as {some([other for other in names if other != name])}"))
         for names in groups
         for name in names
     ]

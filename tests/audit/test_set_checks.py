@@ -71,6 +71,28 @@ def test_what_does_not_fit_is_said(
     assert set_weight(remarks) >= 1
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda a: a[:, ::-1],
+        lambda a: np.transpose(a, (2, 0, 1))[::-1],
+        lambda a: np.pad(a, 3),
+        lambda a: a.astype(np.uint16),
+    ],
+)
+def test_a_copy_is_known_however_it_is_stored(stored: Callable[[Array], Array]) -> None:
+    array = corner(0)
+    array[20:24, 20:22, 20] = 2
+    other = array.copy()
+    other[24, 21, 20] = 2
+    cases = {name: geometry(np.ascontiguousarray(a)) for name, a in (("a", array), ("b", stored(array)), ("c", other))}
+    assert {name: [remark.text for remark in found] for name, found in set_remarks(cases).items()} == {
+        "a": ["same content as b"],
+        "b": ["same content as a"],
+        "c": [],
+    }
+
+
 def test_swapped_classes(cases: dict[str, dict[str, Any]]) -> None:
     def two(number: int) -> Array:
         array = corner(number)
