@@ -15,6 +15,7 @@ from near_monai.audit.seen_label import Seen
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.repair.findings_to_check import Piece, beyond_wall, listed_pieces
+from near_monai.repair.mask_repair import LEFT, PART_LEFT
 
 #: Places that are named per reason.
 MOST_PLACES = 3
@@ -73,7 +74,7 @@ def reasons_of(
     """
     found: list[Reason] = []
     if seen.beyond:
-        found.append(Reason("beyond", seen.beyond.replace(": the label was left as it was", "")))
+        found.append(Reason("beyond", seen.beyond.replace(LEFT, "").replace(PART_LEFT, "")))  # here nothing is changed
     found += _torn(row)
     found += _changed(seen, scale, to_world)
     found += _lines(seen, to_world)

@@ -120,11 +120,13 @@ def _whole(file: LabelMap, parts: Sequence[tuple[Box | None, NDArray[Any]]]) -> 
 
 
 def _empty_map(case: Case, output: Path, file: LabelMap, options: Options) -> dict[str, Any]:
-    """Of an empty map an empty map is written; what to warn of."""
+    """Of an empty map an empty map is written, and F's probability, which is 0; what to warn of."""
     grid, affine = file.grid, None
     if options.resolution:
         grid = file.grid.cube(options.resolution)
         affine = grid.affine_from(file.affine, file.grid)
+    if options.save_probability:
+        write_volume(output / PROBABILITY_FOLDER / case.file, np.zeros(grid.shape, np.float32), file, affine)
     write_label(output / case.file, np.zeros(grid.shape, np.uint8), file, affine)
     return {"warnings": [*file.warnings, EMPTY]}
 

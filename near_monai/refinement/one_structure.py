@@ -25,7 +25,7 @@ from near_monai.inferers.occupancy import occupancy
 from near_monai.networks.network import NearNetwork
 from near_monai.repair.findings_to_check import Finding, find
 from near_monai.repair.judge import Bounds, judge_of
-from near_monai.repair.mask_repair import Noise, Repaired, noise_of, repair
+from near_monai.repair.mask_repair import LEFT, PART_LEFT, Noise, Repaired, noise_of, repair
 
 #: mm of background kept around a structure of scale 1: F is asked up to 3 mm from it, tubes need 5.
 CONTEXT_MM = 5.0
@@ -145,7 +145,10 @@ class RefinedPart:
 
 def reasons(parts: Sequence[RefinedPart]) -> str:
     """Why parts of a label were left as they were; empty if all were repaired."""
-    return "; ".join(dict.fromkeys(part.repaired.beyond for part in parts if part.repaired.beyond))
+    said = [part.repaired.beyond for part in parts if part.repaired.beyond]
+    if len(said) < len(parts):  # the other parts were repaired
+        said = [text.replace(LEFT, PART_LEFT) for text in said]
+    return "; ".join(dict.fromkeys(said))
 
 
 def refine_parts(

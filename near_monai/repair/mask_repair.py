@@ -42,6 +42,8 @@ MOST_DROPPED = 0.15
 NOISY_DROP = 0.65
 #: Longest side of a voxel in mm: F was trained on up to 0.8, does well to 2, and harms careful labels from 2.5 on.
 COARSEST_SEEN_MM = 2.5
+#: What every reason to leave a label ends with; and of a part of a label, of which the others were repaired.
+LEFT, PART_LEFT = ": the label was left as it was", ": a part of the label was left as it was"
 
 
 @dataclass(frozen=True)
@@ -223,18 +225,18 @@ def _beyond(
     if not len(evidence.found) or not math.isfinite(noise_mm):
         return ""
     if not evidence.is_enough:
-        return "little but specks: the label was left as it was"
+        return f"little but specks{LEFT}"
     side, known_mm = max(grid.spacing), structure.trust.known_mm
     if side > COARSEST_SEEN_MM:
         side_mm, coarsest_mm = side * structure.scale, COARSEST_SEEN_MM * structure.scale
-        return f"voxels of {side_mm:g} mm, more than F can see ({coarsest_mm:g} mm): the label was left as it was"
+        return f"voxels of {side_mm:g} mm, more than F can see ({coarsest_mm:g} mm){LEFT}"
     if noise_mm > known_mm:
-        return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm): the label was left as it was"
+        return f"noise {noise_mm:.2f} mm, more than F was trained on ({known_mm:g} mm){LEFT}"
     volume = int(np.count_nonzero(label))
     for change, there in (("added", mask & ~label), ("removed", label & ~mask)):
         share = int(np.count_nonzero(there)) / volume
         if share > MOST_CHANGED:
-            return f"F would have {change} {share:.0%} of its volume, more than a repair can: it was left as it was"
+            return f"F would have {change} {share:.0%} of its volume, more than a repair can{LEFT}"
     return ""
 
 

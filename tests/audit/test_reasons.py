@@ -9,6 +9,7 @@ from near_monai.audit.seen_label import Seen
 from near_monai.audit.shape_figures import shape_figures
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
+from near_monai.repair.mask_repair import LEFT, PART_LEFT
 
 GRID = Grid((80, 32, 32), (0.6, 0.5, 0.5))
 Mask = NDArray[np.bool_]
@@ -80,8 +81,9 @@ def test_staircase_rough_wall_and_calibre() -> None:
     assert abs(reasons(seen(jump, jump))["calibre"].places[0][0] - 24) < 7
 
 
-def test_beyond_what_was_learned_is_said() -> None:
-    found = reasons(seen(vessel(), vessel(), beyond="noise 0.30 mm, more than F knows: the label was left as it was"))
+@pytest.mark.parametrize("left", [LEFT, PART_LEFT])
+def test_beyond_what_was_learned_is_said(left: str) -> None:
+    found = reasons(seen(vessel(), vessel(), beyond=f"noise 0.30 mm, more than F knows{left}"))
     assert found["beyond"].text == "noise 0.30 mm, more than F knows"
 
 

@@ -220,6 +220,19 @@ def test_what_is_undecided_gets_the_ignore_label(
     assert "expected a probability between 0.5 and 1" in capsys.readouterr().err
 
 
+def test_an_empty_label_has_nothing_undecided(
+    tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = data_set(tmp_path / "old", NNUNET | {"labels": {"background": 0, "coronary": 1}}, noisy_vessel, vessel_grid)
+    empty = nib.nifti1.Nifti1Image(np.zeros(noisy_vessel.shape, np.uint8), np.diag([*vessel_grid.spacing, 1.0]))
+    nib.nifti1.save(empty, old / "labelsTr" / "a.nii.gz")
+    assert run("refine", old, "-o", tmp_path / "refined", "--quiet", "--save-probability") == 0
+    assert run("dataset", tmp_path / "refined", old, "-o", tmp_path / "new", "--ignore-uncertain", ".8") == 0
+    assert "a.nii.gz: warning: is empty" in capsys.readouterr().err
+    written = nib.nifti1.load(tmp_path / "new" / "labelsTr" / "a.nii.gz")
+    assert written.shape == noisy_vessel.shape and not np.asarray(written.dataobj).any()
+
+
 def test_the_ignore_label_of_a_decathlon_set_is_named_by_its_number(
     tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid, capsys: pytest.CaptureFixture[str]
 ) -> None:

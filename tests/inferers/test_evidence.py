@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+import near_monai
 from benchmarks.beyond_inputs import make
 from near_monai.anatomy import by_name
+from near_monai.errors import NearWarning
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
 from near_monai.networks.network import NearNetwork
@@ -143,6 +145,18 @@ def test_a_label_without_a_vessel_stays_as_it_is_and_says_so(mask: Mask) -> None
     done = refine_mask(mask, Grid.of(mask.shape, (0.5,) * 3), *loaded()).repaired
     np.testing.assert_array_equal(done.mask, mask)
     assert done.bridges == [] and "left as it was" in done.beyond
+
+
+def test_a_part_that_stays_is_not_called_the_whole_label() -> None:
+    """A vessel, and far from it a cloud of noise that is none."""
+    i, j, k = np.indices((170, 40, 40)) * 0.5
+    label = (np.hypot(j - 10, k - 10) < 1.5) & (i > 5) & (i < 35)
+    label[20:24, 16:25, 16:25] = False
+    label[140:160, 10:30, 10:30] = np.random.default_rng(0).random((20, 20, 20)) < 0.5
+    with pytest.warns(NearWarning, match=": a part of the label was left as it was"):
+        found = near_monai.refine(label.astype(np.uint8), (0.5,) * 3, return_details=True)
+    np.testing.assert_array_equal(found.label[120:], label[120:])
+    assert len(found.bridges) == 1 and not any(": the label was left" in text for text in found.warnings)
 
 
 @pytest.mark.parametrize(
