@@ -17,6 +17,7 @@ from near_monai.audit.shape_figures import shape_figures
 from near_monai.data.class_selection import ALL, FOREGROUND, OneClass, alone, mask_of, refuse_strangers
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label
+from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.coordinates import FloatArray
 from near_monai.geometry.world_places import world_mm
 from near_monai.metrics.mask_metrics import score
@@ -98,7 +99,7 @@ def _structure(file: LabelMap, subject: Subject, anatomy: Anatomy, true: LabelMa
         "reasons": _reasons(file, subject, seen, figures, refined, anatomy),
     }
     if true is not None:
-        row["true"] = _true(file, subject.label, true)
+        row["true"] = _true(file, subject, true)
     return row
 
 
@@ -130,8 +131,17 @@ def _reasons(
     return rows
 
 
-def _true(file: LabelMap, label: OneClass, true: LabelMap) -> Row:
+def _true(file: LabelMap, subject: Subject, true: LabelMap) -> Row:
     """Scores against the truth, for those that are expected."""
-    wanted = label if label is FOREGROUND or not alone(file.array, label) or (true.array == label).any() else FOREGROUND
-    scores = score(mask_of(file.array, label), mask_of(true.array, wanted), file.affine[:3, :3])
+    mask, wanted = mask_of(file.array, subject.label), _class_in(true, file, subject)
+    scores = score(mask, mask_of(true.array, wanted), file.affine[:3, :3])
     return {name: round(scores[name], 4) for name in SCORES}
+
+
+def _class_in(true: LabelMap, file: LabelMap, subject: Subject) -> OneClass:
+    """The class of the truth that stands for what is audited: alone in its map that may have any number."""
+    if not alone(file.array, subject.label):
+        return subject.label
+    if len(set(values_in(true.array)) - {0}) < 2 or subject.label is FOREGROUND:
+        return FOREGROUND
+    return subject.structure.index

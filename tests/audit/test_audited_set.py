@@ -121,6 +121,24 @@ def test_scores_against_a_truth_are_given_beside_the_expected_ones(labels: Path,
     assert 0.5 < true["b"] < 1
 
 
+@pytest.mark.parametrize("value", [1, 9, 255])
+@pytest.mark.parametrize("classes", [(1,), (9,), (1, 2, 9)])
+def test_the_truth_may_have_other_numbers(labels: Path, tmp_path: Path, value: int, classes: tuple[int, ...]) -> None:
+    for path in labels.iterdir():
+        image = nib.nifti1.load(path)
+        mask = np.asarray(image.dataobj) > 0
+        true = mask * np.uint8(classes[-1])
+        for number, other in enumerate(classes[:-1]):
+            true[:, number, :4] = other
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        nib.nifti1.save(nib.nifti1.Nifti1Image(true, image.affine), tmp_path / "truth" / path.name)
+        nib.nifti1.save(nib.nifti1.Nifti1Image(mask * np.uint8(value), image.affine), path)
+    for name in "bc":
+        (labels / f"{name}.nii.gz").unlink()
+    assert run("audit", labels, "-o", tmp_path / "out", "--truth", tmp_path / "truth", "--quiet") == 0
+    assert [line["dice_true"] for line in lines_of(tmp_path / "out")] == ["1.0"]
+
+
 def test_a_folder_of_refined_labels_is_left_alone(labels: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(NearError, match=r"holds results of near-monai refine; give another folder"):
