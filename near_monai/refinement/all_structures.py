@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,14 +119,19 @@ def _by_each(
     """Every structure by its own function, on the part of the map where it is."""
 
     def refined(structure: Structure) -> tuple[Claim, Repaired]:
-        box = crop_box(array == structure.index, grid.spacing, structure.size.mm(CONTEXT_MM))
+        box = boxes[structure.index]
         mask = array[box.slices()] == structure.index
         result = refine_mask(mask, box.grid(grid), *networks(shipped(structure.weights)), structure=structure)
-        return Claim(structure.index, box, result.repaired.mask, result.probability.astype(np.float16)), result.repaired
+        probability = result.probability.astype(np.float16)
+        return Claim(structure.index, box, result.repaired.mask, probability), result.repaired
 
     present = [structure for structure in anatomy.structures if (array == structure.index).any()]
+    boxes = {s.index: crop_box(array == s.index, grid.spacing, s.size.mm(CONTEXT_MM)) for s in present}
+    # the largest first: then no core waits for it in the end, and least is kept beside it
+    order = sorted(present, key=lambda s: math.prod(boxes[s.index].shape), reverse=True)
     with shared_cores() as pool:
-        return list(pool.map(refined, present))
+        found = dict(zip((s.index for s in order), pool.map(refined, order), strict=True))
+    return [found[structure.index] for structure in present]
 
 
 def _by_one(
