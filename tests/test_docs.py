@@ -137,10 +137,10 @@ def desk(tmp_path: Path, noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> 
     maps = {
         "my_labels": vessel * 9, "truth": vessel * 9, "noisy": vessel * 9, "labels": vessel * 9, "ct": vessel * 300,
         "hearts": heart, "my_maps": heart, "my_livers": vessel * 1, "refined_6": heart, "refined_9": heart,
-        "reader_1": vessel * 9, "reader_2": vessel * 9,
+        "reader_1": vessel * 9, "reader_2": vessel * 9, "torn/torn": vessel * 1,
     }  # fmt: skip
     for folder, array in maps.items():
-        (desk / folder).mkdir()
+        (desk / folder).mkdir(parents=True)
         for name in ("case_1", "case_2"):
             image = nib.Nifti1Image(array.astype(np.int16), np.diag([*vessel_grid.spacing, 1.0]))
             nib.save(image, desk / folder / f"{name}.nii.gz")
