@@ -67,12 +67,13 @@ def main() -> None:
     options = parser.parse_args()
     claim_empty(options.output)
     label = parse_class(options.label)
+    # first, while this process is small: the memory of a process counts from that of the one that started it
+    wanted = list(commands(options.case, options.label, options.hearts, options.maps, options.training))
+    costs = measured(wanted, options.repeats)
     rounds = [_round(options.case, label) for _ in range(options.repeats)]
     figures = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
     figures |= _recipe() | _training()
     figures["unet_inference"] = _unet(options.case)
-    wanted = list(commands(options.case, options.label, options.hearts, options.maps, options.training))
-    costs = measured(wanted, options.repeats)
     whole = {name: asdict(cost) for name, cost in costs.items()}
     write_json(options.output / "performance.json", {"median": figures, "rounds": rounds, "commands": whole})
     text = f"{table(figures)}\n{whole_commands.table(costs)}"

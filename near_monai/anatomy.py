@@ -106,7 +106,7 @@ class Anatomy:
 
     def knows(self, array: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which voxels of a label map belong to a class of the table."""
-        known = np.zeros(array.shape, bool)
+        known = np.zeros_like(array, bool)  # in the same order of memory
         for structure in self.structures:  # a lookup would need eight bytes per voxel
             known |= array == structure.index
         return known
