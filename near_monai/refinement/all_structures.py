@@ -44,14 +44,14 @@ class Whole:
     """What :func:`refine_all` gives.
 
     Attributes:
-        array: the refined map, uint8.
+        array: the refined map, of the type that it had.
         changes: what was decided between structures and corrected.
         flagged: what still breaks a rule and should be looked at.
         rules_before: number of places that broke a rule before.
         rows: per structure: volume and components before and after, noise and caution.
         places: per row, its `bridges`, and as `findings` what was added, removed, bridged or left uncertain, in the
             frame of the grid.
-        bridges: uint8, the class whose bridge a voxel is.
+        bridges: of the type of the map, the class whose bridge a voxel is.
         beyond: per row, why the label was left as it was, or nothing.
         codes: z of the case, per region, if one function of all structures refined it.
     """
@@ -95,7 +95,7 @@ def refine_all(
         found = _by_each(inner, sub, networks, anatomy)
     composed = compose([claim for claim, _ in found], inner, sub, anatomy)
 
-    out, bridges = array.copy(order="K"), np.zeros(array.shape, np.uint8)
+    out, bridges = array.copy(order="K"), np.zeros(array.shape, array.dtype)
     out[cut] = composed.array
     rows: list[dict[str, Any]] = []
     beyond = [repaired.beyond for _, repaired in found]
@@ -125,7 +125,8 @@ def _by_each(
         probability = result.probability.astype(np.float16)
         return Claim(structure.index, box, result.repaired.mask, probability), result.repaired
 
-    present = [structure for structure in anatomy.structures if (array == structure.index).any()]
+    there = values_in(array)
+    present = [structure for structure in anatomy.structures if structure.index in there]
     boxes = {s.index: crop_box(array == s.index, grid.spacing, s.size.mm(CONTEXT_MM)) for s in present}
     # the largest first: then no core waits for it in the end, and least is kept beside it
     order = sorted(present, key=lambda s: math.prod(boxes[s.index].shape), reverse=True)

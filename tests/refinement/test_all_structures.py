@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
 from benchmarks.unet import LogitGrid
-from near_monai.anatomy import HEART
+from near_monai.anatomy import HEART, VESSEL, Anatomy
 from near_monai.datasets.heart_cases import noisy_map
 from near_monai.errors import NearError
 from near_monai.fusion.anatomy_rules import correct, violations
@@ -144,3 +145,16 @@ def test_volume_is_kept_after_calibration(truth: tuple[np.ndarray, Grid]) -> Non
     for mask, own, threshold, structure in zip(masks, probability, thresholds, HEART.structures, strict=True):
         assert threshold >= structure.threshold - 1e-9
         assert np.count_nonzero(own > threshold) <= mask.sum() * 1.02
+
+
+def test_bridges_of_classes_above_255(noisy_vessel: NDArray[np.bool_], vessel_grid: Grid) -> None:
+    torn = noisy_vessel.copy()
+    torn[20:24] = False
+    anatomy = Anatomy((replace(VESSEL, index=300, touches=()),))
+    small, large = (
+        refine_all((torn * index).astype(dtype), vessel_grid, load_network, anatomy=table)
+        for index, dtype, table in ((VESSEL.index, np.uint8, HEART), (300, np.uint16, anatomy))
+    )
+    assert small.bridges.any()
+    np.testing.assert_array_equal(large.bridges == 300, small.bridges == VESSEL.index)
+    np.testing.assert_array_equal(large.array == 300, small.array == VESSEL.index)
