@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.sets import CORRUPTION_MARGIN_MM
@@ -37,7 +36,8 @@ from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.distance import signed_distance
 from near_monai.geometry.working_space import WorkingSpace
-from near_monai.metrics.mask_metrics import Pair, betti0_error, cldice, dice, surface_dice
+from near_monai.metrics.mask_metrics import METRICS, Pair
+from near_monai.metrics.score_tables import interval95
 from near_monai.networks.network import NearNetwork
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.agreed_mask import Seen, agreed_of, seen_in
@@ -47,12 +47,7 @@ Mask = NDArray[np.bool_]
 Scores = dict[str, float]
 
 OURS, BEST, SINGLE = "consensus", "best single refined", "mean single refined"
-METRICS: dict[str, Callable[[Pair], float]] = {
-    "dice": dice,
-    "cldice": cldice,
-    "surface_dice_1mm": lambda pair: surface_dice(pair, 1.0),
-    "betti0_error": betti0_error,
-}
+MEASURES = ("dice", "cldice", "surface_dice_1mm", "betti0_error")
 #: Voxels of the generated trees in mm.
 SPACING = (0.6, 0.6, 0.5)
 COUNTS, LEVELS = (2, 3, 5), ("moderate", "severe")
@@ -128,7 +123,7 @@ def measured(name: str, truth: Mask, grid: Grid, level: str) -> dict[str, dict[s
 
     def scores(mask: Mask) -> Scores:
         pair = Pair(mask, truth, grid.spacing)
-        return {metric: function(pair) for metric, function in METRICS.items()}
+        return {metric: METRICS[metric](pair) for metric in MEASURES}
 
     seen = [seen_in(mask, grid, *_network()) for mask in masks]
     single = [scores(repair(mask, s.probability, grid).mask) for mask, s in zip(masks, seen, strict=True)]
@@ -140,7 +135,7 @@ def measured(name: str, truth: Mask, grid: Grid, level: str) -> dict[str, dict[s
     for count in COUNTS:
         rows = {row: scores(method(masks[:count], grid)) for row, method in OTHERS.items()}
         best = max(single[:count], key=lambda one: one["dice"])
-        mean = {metric: float(np.mean([one[metric] for one in single[:count]])) for metric in METRICS}
+        mean = {metric: float(np.mean([one[metric] for one in single[:count]])) for metric in MEASURES}
         found[str(count)] = rows | {BEST: best, SINGLE: mean, OURS: ours(masks[:count], seen[:count])}
     third = seen_in(bad, grid, *_network())
     found["bad"] = {
@@ -176,7 +171,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for count in [*map(str, COUNTS), "bad"] if here else []:
             reference = OURS if count != "bad" else "two good maps"
             for row in here[0][count]:
-                values = np.array([[case[count][row][metric] for metric in METRICS] for case in here])
+                values = np.array([[case[count][row][metric] for metric in MEASURES] for case in here])
                 ours = np.array([case[count][reference]["dice"] for case in here])
                 cells = [level, {"bad": "2 + bad"}.get(count, count), row, str(len(here))]
                 cells += [f"{mean:.3f}" for mean in values.mean(0)]
@@ -187,11 +182,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _paired(difference: NDArray[np.float64]) -> str:
-    mean = float(difference.mean())
-    if len(difference) < 2:
-        return f"{mean:+.3f}"
-    half = float(stats.sem(difference) * stats.t.ppf(0.975, len(difference) - 1))
-    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+    interval = interval95(difference)
+    return f"{difference.mean():+.3f}" + (" ({:+.3f} to {:+.3f})".format(*interval) if interval else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,14 +25,15 @@ from near_monai.formats.atomic_writing import claim_empty, write_json, write_tex
 from near_monai.formats.label_maps import read_label
 from near_monai.geometry.boxes import crop_box
 from near_monai.geometry.coordinates import Grid
-from near_monai.metrics.mask_metrics import Pair, betti0_error, dice, surface_dice
+from near_monai.metrics.mask_metrics import METRICS, Pair
 from near_monai.networks.weight_files import load_network
 from near_monai.refinement.all_structures import refine_all
 from near_monai.refinement.consensus_map import consensus
 
 Labels = NDArray[np.uint8]
-#: Per class: Dice, surface Dice at 1 mm, Betti-0 error.
-Scores = dict[str, tuple[float, float, float]]
+MEASURES = ("dice", "surface_dice_1mm", "betti0_error")
+#: Per class its measures.
+Scores = dict[str, list[float]]
 VOTE, STAPLE, BEST, OURS = ROWS = ("label voting", "STAPLE of labels", "best single refined", "consensus")
 #: mm around a true map in which it is made noisy.
 MARGIN_MM = 15.0
@@ -70,7 +71,7 @@ def scored(array: Labels, truth: Labels, grid: Grid) -> Scores:
     for structure in HEART.structures:
         if (truth == structure.index).any():
             pair = Pair(array == structure.index, truth == structure.index, grid.spacing)
-            found[structure.name] = (dice(pair), surface_dice(pair, 1.0), betti0_error(pair))
+            found[structure.name] = [METRICS[measure](pair) for measure in MEASURES]
     return found
 
 

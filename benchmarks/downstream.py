@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from monai.networks.nets import UNet
 from monai.transforms import Compose, LoadImaged, RandCropByPosNegLabeld, RandFlipd, ScaleIntensityRanged, ToTensord
 from monai.utils import set_determinism
 from numpy.typing import NDArray
-from scipy import stats
 from torch import nn
 from torch.nn.functional import binary_cross_entropy
 from tqdm import tqdm
@@ -41,7 +40,8 @@ from near_monai.formats.atomic_writing import make_folder, write_json, write_tex
 from near_monai.formats.label_maps import LabelMap, read_label, write_label
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.distance import signed_distance
-from near_monai.metrics.mask_metrics import Pair, betti0_error, cldice, dice, surface_dice
+from near_monai.metrics.mask_metrics import METRICS, Pair, dice
+from near_monai.metrics.score_tables import interval95
 from near_monai.refinement.consensus_folders import consensus_folders
 from near_monai.refinement.many_files import refine_files
 from near_monai.refinement.options import Options
@@ -70,12 +70,7 @@ FOLDERS = {
     AGREED: "agreed",
     TRUE: "noisy/truthTr",
 }
-METRICS: dict[str, Callable[[Pair], float]] = {
-    "dice": dice,
-    "cldice": cldice,
-    "surface_dice_1mm": lambda pair: surface_dice(pair, 1.0),
-    "betti0_error": betti0_error,
-}
+MEASURES = ("dice", "cldice", "surface_dice_1mm", "betti0_error")
 
 
 def prepare(output: Path, options: argparse.Namespace) -> None:
@@ -203,7 +198,8 @@ def run(output: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def scores(mask: Mask, truth: Mask) -> dict[str, float]:
     """Every figure of a mask against the truth."""
-    return {metric: float(function(Pair(mask, truth, SPACING))) for metric, function in METRICS.items()}
+    pair = Pair(mask, truth, SPACING)
+    return {metric: float(METRICS[metric](pair)) for metric in MEASURES}
 
 
 def label_scores(output: Path) -> dict[str, list[dict[str, float]]]:
@@ -236,15 +232,14 @@ def table(done: Sequence[dict[str, Any]], labels: dict[str, list[dict[str, float
 def _values(done: Sequence[dict[str, Any]], row: str) -> NDArray[np.float64]:
     """Scores ``(seed, heart, metric)``."""
     runs = sorted((one for one in done if one["row"] == row), key=lambda one: one["seed"])
-    return np.array([[[case[metric] for metric in METRICS] for case in one["scores"]] for one in runs])
+    return np.array([[[case[metric] for metric in MEASURES] for case in one["scores"]] for one in runs])
 
 
 def _gain(difference: NDArray[np.float64]) -> str:
     """Mean gain in Dice, its interval over hearts, and the spread of the mean over seeds."""
     hearts, seeds = difference[..., 0].mean(0), difference[..., 0].mean(1)
-    half = float(stats.sem(hearts) * stats.t.ppf(0.975, len(hearts) - 1)) if len(hearts) > 1 else float("nan")
-    mean = float(hearts.mean())
-    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}; seeds {seeds.min():+.3f} to {seeds.max():+.3f})"
+    low, high = interval95(hearts) or (np.nan, np.nan)
+    return f"{hearts.mean():+.3f} ({low:+.3f} to {high:+.3f}; seeds {seeds.min():+.3f} to {seeds.max():+.3f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import near_monai
-from near_monai.exports.surface_files import Surface
+from near_monai.exports.surface_files import Surface, sides_of
 from near_monai.exports.surface_meshes import surface_of
 from near_monai.geometry.coordinates import FloatArray, Grid
 from near_monai.phantoms.exact_shapes import RoundCones
@@ -102,7 +102,7 @@ def _cap_figures(surface: Surface) -> dict[str, float]:
 
 def is_closed(faces: NDArray[np.integer]) -> bool:
     """Whether every edge has one face on either side, which run along it in opposite directions."""
-    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    directed = sides_of(faces)
     once = len(np.unique(directed, axis=0)) == len(directed)
     _, count = np.unique(np.sort(directed, axis=1), axis=0, return_counts=True)
     return bool(once and (count == 2).all())

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from benchmarks import vmtk_process
 from benchmarks.tree_scores import Lines, Truth
 from near_monai.exports.surface_meshes import surface_of
+from near_monai.geometry.boxes import Box
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
 
@@ -26,10 +27,9 @@ def lines_of_vmtk(python: str, mask: NDArray[np.bool_], grid: Grid, truth: Truth
     """Lines by the ``python`` of an environment that has vmtk."""
     tips = np.array([truth.points[truth.branch == b][-1] for b in range(len(truth.parent))])
     given: dict[str, NDArray[np.generic]] = {}
-    for part in Components.of(mask).parts:
-        own = np.zeros(mask.shape, bool)
-        own[tuple(part.T)] = True
-        surface = surface_of(own, np.diag([*grid.spacing, 1.0]))
+    found, whole = Components.of(mask), Box((0, 0, 0), grid.shape)
+    for piece in range(len(found)):
+        surface = surface_of(found.mask(piece, whole), np.diag([*grid.spacing, 1.0]))
         points = surface.vertices + np.asarray(grid.origin)
         nearest = cKDTree(points)
         to_root, roots = nearest.query(truth.roots)
@@ -42,7 +42,7 @@ def lines_of_vmtk(python: str, mask: NDArray[np.bool_], grid: Grid, truth: Truth
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npy"
         np.savez(source, **given)  # type: ignore[arg-type]
         subprocess.run([python, vmtk_process.__file__, source, target], check=True, capture_output=True)
-        found = np.load(target)
-    _, kept = np.unique(np.round(found[:, :3] / SAME_MM), axis=0, return_index=True)
-    found, none = found[kept], np.full(len(kept), -1)
-    return Lines(found[:, :3], found[:, 3], np.zeros((0, 3)), np.zeros((0, 3)), none, np.zeros(0, np.intp))
+        lines = np.load(target)
+    _, kept = np.unique(np.round(lines[:, :3] / SAME_MM), axis=0, return_index=True)
+    lines, none = lines[kept], np.full(len(kept), -1)
+    return Lines(lines[:, :3], lines[:, 3], np.zeros((0, 3)), np.zeros((0, 3)), none, np.zeros(0, np.intp))

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 #: Other jobs on a busy machine.
 OTHER_JOBS = 2
+BUSY = f"refine, one map, {OTHER_JOBS} other jobs running"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,6 @@ def commands(
         yield f"refine, all of {maps.name}/", ["near_monai", "refine", str(maps), *rest]
     if training:
         yield "training, no data given", ["near_monai", "train", "-o", "{out}"]
-
-
-BUSY = f"refine, one map, {OTHER_JOBS} other jobs running"
 
 
 def measured(wanted: Sequence[tuple[str, list[str]]], repeats: int) -> dict[str, Cost]:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from nibabel.affines import apply_affine
-
 from near_monai.anatomy import Anatomy
 from near_monai.data.class_selection import mask_of, recorded_class
 from near_monai.formats.label_maps import LabelMap
+from near_monai.geometry.world_places import local_mm
 from near_monai.review.case_pages import Cell, Column, Details, Entry, Order, shown_view, write_case, write_index
 from near_monai.review.class_looks import Look, looks_of
 from near_monai.review.projections import Drawn, three_views
@@ -102,8 +100,7 @@ def write_audited(page: Path, name: str, row: Row, file: LabelMap, anatomy: Anat
 def _pictures(file: LabelMap, looks: Sequence[Look], places: Mapping[str, Sequence[float]]) -> list[Row]:
     """The views, with numbers at ``places`` in world mm."""
     drawn = [Drawn(mask_of(file.array, look.label), look.colour) for look in looks]
-    inverse = np.linalg.inv(file.affine)
-    spots = {number: file.grid.to_mm(apply_affine(inverse, place)) for number, place in places.items()}
+    spots = {number: local_mm(place, file.grid, file.affine) for number, place in places.items()}
     shown = []
     for view in three_views({LABEL: drawn}, (), spots, file.grid, file.affine):
         marks = [{"text": n, "kind": "noted", "left": left, "top": top} for n, (left, top) in view.marks.items()]

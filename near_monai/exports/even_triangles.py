@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates, spline_filter
 from scipy.sparse import coo_array, csr_array, diags_array
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from near_monai.exports.surface_files import volume_of
+from near_monai.exports.surface_files import sides_of, volume_of
 from near_monai.geometry.coordinates import FloatArray
 
 #: Times that vertices move towards the middle of their neighbours, and back to the zero set: triangles become even.
@@ -116,7 +116,7 @@ def _finer(
     points: FloatArray, level: FloatArray, faces: NDArray[np.integer]
 ) -> tuple[FloatArray, FloatArray, NDArray[np.int32]]:
     """Every triangle cut into four at the middles of its sides."""
-    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    sides = np.sort(sides_of(faces), axis=1)
     edges, which = np.unique(sides, axis=0, return_inverse=True)
     ab, bc, ca = np.split(which.ravel() + len(points), 3)
     a, b, c = faces.T

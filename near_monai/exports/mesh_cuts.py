@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from near_monai.exports.flat_ends import Cut, End
+from near_monai.exports.surface_files import sides_of
 from near_monai.geometry.coordinates import FloatArray
 
 #: A vertex that is so near to the plane, in lengths of an edge, is moved onto it: no triangle becomes a sliver.
@@ -54,7 +55,7 @@ def _tip(
     points: FloatArray, faces: NDArray[np.int32], height: FloatArray, target: FloatArray
 ) -> NDArray[np.intp] | None:
     """Vertices of ``faces`` that hang together beyond the plane, nearest to ``target``; ``None`` if none is beyond."""
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    pairs = sides_of(faces)
     pairs = pairs[(height[pairs] > 0).all(1)]
     beyond = np.unique(pairs)
     if not len(beyond):

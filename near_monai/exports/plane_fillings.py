@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay, cKDTree
 from skimage.measure import points_in_poly
 
+from near_monai.exports.surface_files import sides_of
 from near_monai.geometry.coordinates import FloatArray
 
 #: Points inside are as far from each other as the points of the loops, and from these at least so much of it.
@@ -35,7 +36,7 @@ def filled(loops: Sequence[FloatArray]) -> tuple[FloatArray, NDArray[np.intp]] |
     points = np.concatenate([border, added])
     triangles = Delaunay(points).simplices
     triangles = triangles[_inside(points[triangles].mean(1), loops)]
-    sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    sides = sides_of(triangles)
     directed = set(map(tuple, sides.tolist()))
     open_sides = {(a, b) for a, b in directed if (b, a) not in directed}
     wanted = set(enumerate(after.tolist()))

@@ -37,6 +37,11 @@ class Surface:
         return volume_of(self.vertices, self.faces)
 
 
+def sides_of(faces: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The directed sides ``(3 M, 2)`` of ``faces`` ``(M, 3)``: the first of all, the second of all, the third."""
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+
+
 def volume_of(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:
     """What closed ``faces (M, 3)`` of ``vertices (N, 3)`` enclose."""
     a, b, c = (vertices - vertices[0])[faces.T]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.affines import apply_affine
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
@@ -18,6 +17,7 @@ from near_monai.formats.label_maps import LabelMap, read_volume
 from near_monai.geometry.centrelines import tube_around
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import FloatArray
+from near_monai.geometry.world_places import local_mm
 from near_monai.review.edit_decisions import read_decisions
 from near_monai.review.reviewed_run import ReviewedCase, read_run
 from near_monai.runs.run_records import DONE, Row
@@ -83,9 +83,8 @@ class Undecided:
         if not found:
             return
         pieces = Components.of(mask)
-        inverse = np.linalg.inv(label.affine)
         for finding in found:
-            centre = label.grid.to_mm(apply_affine(inverse, np.asarray(finding["place"], float)))
+            centre = local_mm(finding["place"], label.grid, label.affine)
             course, radius = centre[None], END_MM
             if finding["kind"] == "proposed":
                 course, radius = _joint(centre, pieces, label), JOINT_MM

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import ArrayLike
 
-from near_monai.geometry.coordinates import Grid
+from near_monai.geometry.coordinates import FloatArray, Grid
 
 
 class Place(Protocol):
@@ -41,6 +41,11 @@ def in_world(places: Iterable[Place], grid: Grid, affine: ArrayLike) -> list[dic
         kept = {k: v for k, v in record.items() if not isinstance(v, np.ndarray)}
         records.append({k: round(v, 3) if isinstance(v, float) else v for k, v in kept.items()})
     return records
+
+
+def local_mm(place: ArrayLike, grid: Grid, affine: ArrayLike) -> FloatArray:
+    """The other way: places ``(..., 3)`` in world mm, in mm in the frame of ``grid``, whose world affine is given."""
+    return grid.to_mm(apply_affine(np.linalg.inv(np.asarray(affine, np.float64)), np.asarray(place, np.float64)))
 
 
 def world_mm(place: ArrayLike, grid: Grid, affine: ArrayLike) -> list[float]:

@@ -6,7 +6,7 @@ Windows near the label are visited only; elsewhere the probability is 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -101,13 +101,21 @@ class _Decoding:
 
     def _logits(self, features: Code, target: Grid, patch: Tile) -> torch.Tensor:
         """Logits ``(heads, X, Y, Z)`` on a ``target`` within a patch, of which the ``features`` are given."""
-        working = self.case.grid
-        nodes = patch.core.grow(1, working.shape).grid(working).finer(POINTS)
-        fine = np.array([rounded(t) <= FINE * w for t, w in zip(target.spacing, working.spacing, strict=True)])
-        mixed = (np.where(fine, getattr(nodes, own), getattr(target, own)) for own in ("shape", "spacing", "origin"))
-        asked = Grid.of(*mixed)
+        working, asked, fine = self.case.grid, target, self._fine
+        if fine.any():
+            nodes = patch.core.grow(1, working.shape).grid(working).finer(POINTS)
+            mixed = (
+                np.where(fine, getattr(nodes, key), getattr(target, key)) for key in ("shape", "spacing", "origin")
+            )
+            asked = Grid.of(*mixed)
         logits = self.field.on_axes(features, asked.axes_in(patch.wide.grid(working)))
         return (sample_axes(logits, target.axes_in(asked)) if fine.any() else logits)[0]
+
+    @cached_property
+    def _fine(self) -> NDArray[np.bool_]:
+        """Along which axes what F says is interpolated."""
+        pairs = zip(self.target.spacing, self.case.grid.spacing, strict=True)
+        return np.array([rounded(own) <= FINE * working for own, working in pairs])
 
     def _asked(self, there: Box) -> Box:
         """The smallest box around what is wanted in a box of voxels."""

@@ -164,9 +164,8 @@ def fused_odds(
         odds += own * np.log(clipped / (1 - clipped))
         drawn += own * (2 * mask.astype(np.float32) - 1)
     mean = len(noise_mm) / sum(1 / (noise + LEAST_NOISE_MM) for noise in noise_mm)
-    votes = (
-        np.float32(min(DRAWN_MM / mean, MOST_DRAWN)) * weight**2 / squares
-    )  # as many as maps of equal weight would be
+    # as many votes as maps of equal weight would have
+    votes = np.float32(min(DRAWN_MM / mean, MOST_DRAWN)) * weight**2 / squares
     return np.asarray((odds + votes * drawn) / weight)
 
 

@@ -18,7 +18,7 @@ from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label, write_label
 from near_monai.runs.case_results import clear, written
 from near_monai.runs.run_records import DONE, Kept, Row
-from near_monai.runs.shared_run import Task, attempted, run_cases, unfinished
+from near_monai.runs.shared_run import KILLED, Task, attempted, run_cases, unfinished
 from near_monai.trees.one_map import Found, name_map, side_map, trees_in
 from near_monai.trees.tree_files import write_centrelines, write_table, write_trees
 from near_monai.version import __version__
@@ -145,7 +145,7 @@ def _with_table(output: Path, run: Row) -> Row:
 def _killed(case: Case, output: Path) -> Row:
     """The row of a case whose process was killed, alone, too."""
     clear(case, output, None, results_of)
-    return unfinished(case, output) | {"message": "its process was killed twice (out of memory?)"}
+    return unfinished(case, output) | {"message": KILLED}
 
 
 def _check_output(output: Path, cases: list[Case]) -> None:
