@@ -93,14 +93,19 @@ class PointDataset(Dataset, Randomizable):
         self.clean_share = clean_share
         self.texture_mm = texture_mm
         self.seed = seed
-        self.epoch = 1
+        self._epoch = torch.ones((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose samples are served, in loader processes, too, that live longer than an epoch."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (from 1) whose samples are served; call before a loader's iterator is made."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def randomize(self, data: Any = None) -> None:
         """Seed the state for item ``data`` of the current epoch."""

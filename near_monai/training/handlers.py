@@ -43,15 +43,23 @@ class AverageNorms:
 
     def __init__(self, network: nn.Module) -> None:
         self.norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.batches = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._restart)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._weigh)
 
     def _restart(self, engine: Engine) -> None:
+        self.batches = 0
         for norm in self.norms:
             norm.reset_running_stats()
-            norm.momentum = None  # torch: cumulative average
+
+    def _weigh(self, engine: Engine) -> None:
+        self.batches += 1
+        for norm in self.norms:
+            # None means the same to torch, but it would then read its own count from a GPU, and wait for it
+            norm.momentum = 1 / self.batches
 
 
 class EpochLine:

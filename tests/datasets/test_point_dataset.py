@@ -37,6 +37,15 @@ def test_samples_do_not_depend_on_the_workers(cases: list[TrainingCase]) -> None
         torch.testing.assert_close(batch[key], torch.stack([item[key] for item in alone]), rtol=0, atol=0)
 
 
+def test_loader_processes_that_stay_serve_the_epoch_that_is_chosen(cases: list[TrainingCase]) -> None:
+    data = PointDataset(cases, SPACE, length=2, points=64)
+    loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
+    for epoch in (1, 2, 1):
+        data.set_epoch(epoch)
+        (batch,) = loader
+        torch.testing.assert_close(batch["points"], torch.stack([data[n]["points"] for n in range(2)]), rtol=0, atol=0)
+
+
 def test_epochs_differ_and_come_back(cases: list[TrainingCase]) -> None:
     data = PointDataset(cases, SPACE, length=4, points=64)
     first = data[2]["points"]

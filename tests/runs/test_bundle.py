@@ -75,6 +75,13 @@ def test_every_config_describes_the_same_network() -> None:
             assert config(name)[key] == config("train")[key]
 
 
+@pytest.mark.parametrize("name", ["train", "recipe"])
+def test_what_is_validated_is_what_refine_gives(name: str) -> None:
+    """In full precision: on a GPU only the steps of training are in mixed precision, which threads do not share."""
+    for part in ("validate", "held_out"):
+        assert "amp" not in ((config(name)[part] or {}).get("evaluator", {}))
+
+
 @pytest.mark.parametrize(
     ("name", "heads"), [("coronary.safetensors", 1), ("organs.safetensors", 1), ("heart.safetensors", 10)]
 )
