@@ -93,7 +93,7 @@ def _round(path: Path, label: Wanted) -> dict[str, float]:
     found: dict[str, float] = {}
     with TemporaryDirectory() as folder:
         busy = time.process_time()
-        found["read and write with nibabel"] = _timed(lambda: _copy(path, Path(folder) / "copy.nii.gz"))[0]
+        found["read and write with nibabel"] = _timed(lambda: copy_file(path, Path(folder) / "copy.nii.gz"))[0]
         found["read and write with nibabel, CPU"] = time.process_time() - busy
         busy = time.process_time()
         run = lambda: refine_files(path, Path(folder) / "out", Options(label=label), quiet=True)  # noqa: E731
@@ -114,7 +114,8 @@ def _round(path: Path, label: Wanted) -> dict[str, float]:
     return found
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Read a NIfTI file with nibabel, and write it."""
     image = nib.nifti1.load(source)
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header), target)
 

@@ -20,7 +20,7 @@ from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.data.case_lists import DESCRIPTION, LABEL_FOLDER, TRUTH_FOLDER, find_cases
 from near_monai.datasets.label_shapes import LabelShapes
 from near_monai.datasets.point_dataset import Item
-from near_monai.datasets.training_case import PADDING_MM, Distances, TrainingCase, cached_case
+from near_monai.datasets.training_case import PADDING_MM, Distances, TrainingCase, cached_case, made_on_all_cores
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import claim_empty, digest, write_json
 from near_monai.formats.label_maps import LabelMap, write_label
@@ -41,17 +41,17 @@ def phantom_cases(count: int, seed: int, space: WorkingSpace, cache: str | Path 
     ``cache`` is as for :class:`near_monai.LabelShapes`.
     """
 
-    def make(number: int) -> Distances:
+    def distances(number: int) -> Distances:
         tree = coronary_tree(np.random.default_rng((seed, number)))
         grid = tree.grid((space.spacing,) * 3, PADDING_MM)
         distance = torch.as_tensor(tree.signed_distance(grid, space.truncate, CORONARY))
         return distance[None], np.diag([*grid.spacing, 1.0])
 
+    def make(number: int) -> TrainingCase:
+        return cached_case(f"phantom_{seed}_{number:04d}", state, partial(distances, number), space, cache)
+
     state = digest([__version__, *astuple(space)])
-    return [
-        cached_case(f"phantom_{seed}_{number:04d}", state, partial(make, number), space, cache)
-        for number in tqdm(range(count), "generated trees", delay=2)
-    ]
+    return list(tqdm(made_on_all_cores(make, count), "generated trees", count, delay=2))
 
 
 def training_cases(

@@ -17,7 +17,14 @@ from near_monai.anatomy import HEART, Anatomy, Structure
 from near_monai.corruption.corrupt_label import CorruptLabel
 from near_monai.datasets.coronary_cases import own_cases, pair_item, write_set
 from near_monai.datasets.label_shapes import MapShapes, OrganShapes
-from near_monai.datasets.training_case import PADDING_MM, Channel, Distances, TrainingCase, cached_case
+from near_monai.datasets.training_case import (
+    PADDING_MM,
+    Channel,
+    Distances,
+    TrainingCase,
+    cached_case,
+    made_on_all_cores,
+)
 from near_monai.errors import NearError
 from near_monai.formats.atomic_writing import digest
 from near_monai.geometry.boxes import crop_box
@@ -51,23 +58,26 @@ def structure_cases(
         cache: see :class:`near_monai.LabelShapes`.
     """
 
-    @lru_cache(maxsize=1)  # the structures of one scale of a heart come one after the other
+    @lru_cache(maxsize=1)  # the structures of one scale come one after the other
     def fields(number: int, scale: float) -> tuple[dict[int, NDArray[np.float32]], Grid]:
         heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((scale * space.spacing,) * 3, scale * PADDING_MM)
         return structure_fields(heart, grid, scale * space.truncate, anatomy), grid
 
-    def make(number: int, structure: Structure) -> Distances:
+    def distances(number: int, structure: Structure) -> Distances:
         found, grid = fields(number, structure.scale)
         return _shrunk(structure, found[structure.index], grid)
 
+    def make(number: int) -> list[TrainingCase]:
+        cases = []
+        for structure in own:
+            name = f"heart_{seed}_{number:04d}_{structure.name}"
+            state = digest([__version__, structure.scale, *astuple(space)])
+            cases.append(cached_case(name, state, partial(distances, number, structure), space, cache, (structure,)))
+        return cases
+
     own = sorted((s for s in anatomy.structures if s.weights == weights), key=lambda s: s.scale)
-    cases = []
-    for number, structure in itertools.product(range(count), own):
-        name = f"heart_{seed}_{number:04d}_{structure.name}"
-        state = digest([__version__, structure.scale, *astuple(space)])
-        cases.append(cached_case(name, state, partial(make, number, structure), space, cache, (structure,)))
-    return cases
+    return list(itertools.chain.from_iterable(made_on_all_cores(make, count)))
 
 
 def _training_heart(seed: int, number: int, anatomy: Anatomy) -> Phantom:
@@ -94,18 +104,19 @@ def heart_cases(
         cache: see :class:`near_monai.LabelShapes`.
     """
 
-    def make(number: int) -> Distances:
+    def distances(number: int) -> Distances:
         heart = _training_heart(seed, number, anatomy)
         grid = heart.grid((space.spacing,) * 3, PADDING_MM)
         fields = structure_fields(heart, grid, space.truncate, anatomy)
         distance = torch.stack([torch.as_tensor(fields[s.index]) for s in anatomy.structures])
         return distance, np.diag([*grid.spacing, 1.0])
 
+    def make(number: int) -> TrainingCase:
+        name = f"heart_{seed}_{number:04d}"
+        return cached_case(name, state, partial(distances, number), space, cache, anatomy.structures)
+
     state = digest([__version__, [asdict(s) for s in anatomy.structures], *astuple(space)])
-    return [
-        cached_case(f"heart_{seed}_{number:04d}", state, partial(make, number), space, cache, anatomy.structures)
-        for number in range(count)
-    ]
+    return list(made_on_all_cores(make, count))
 
 
 def heart_training_cases(

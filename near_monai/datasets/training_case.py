@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from near_monai.anatomy import VESSEL, Structure
 from near_monai.corruption.corrupt_label import CorruptLabel
@@ -24,6 +27,8 @@ PADDING_MM = 8.0
 Distances = tuple[torch.Tensor, NDArray[np.floating]]
 #: Some hundred kB each: a training set of usual size is read once, and memory does not grow with a large one.
 _read = lru_cache(maxsize=128)(CompactField.load)
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -119,3 +124,33 @@ def cached_case(
     order = tuple(sorted(range(len(structures)), key=lambda n: structures[n].rank))
     grid = Grid.of(shape, (space.spacing,) * 3)
     return TrainingCase(name, field, grid, affine, channels, order, structures, own)
+
+
+class _Numbered(Dataset[Made]):
+    """What ``make`` makes of 0 to ``count`` - 1."""
+
+    def __init__(self, make: Callable[[int], Made], count: int) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Made:
+        return self.make(number)
+
+
+def made_on_all_cores(make: Callable[[int], Made], count: int) -> Iterator[Made]:
+    """``make(0)`` to ``make(count - 1)``, in order, shared among as many processes as torch may use threads.
+
+    Where processes do not begin as copies of this one, all is made in this one: ``make`` could not be sent to them.
+
+    Raises:
+        NearError: whatever ``make`` raises.
+    """
+    copies = multiprocessing.get_start_method() == "fork" and min(torch.get_num_threads(), count) > 1
+    yield from DataLoader(
+        _Numbered(make, count),
+        batch_size=None,
+        num_workers=min(torch.get_num_threads(), count) if copies else 0,
+        generator=torch.Generator(),  # torch's own would be moved on
+    )

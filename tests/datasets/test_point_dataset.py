@@ -1,5 +1,6 @@
 """Training samples: reproducible, different every epoch, corrupted at the input and clean at the target."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from near_monai.datasets.coronary_cases import evaluation_items, phantom_cases, 
 from near_monai.datasets.heart_cases import heart_cases, structure_cases
 from near_monai.datasets.label_shapes import LabelShapes, MapShapes, OrganShapes
 from near_monai.datasets.point_dataset import PointDataset
-from near_monai.datasets.training_case import TrainingCase
+from near_monai.datasets.training_case import TrainingCase, made_on_all_cores
 from near_monai.errors import NearError
 from near_monai.geometry.coordinates import Grid, sample
 from near_monai.geometry.working_space import WorkingSpace
@@ -44,6 +45,20 @@ def test_loader_processes_that_stay_serve_the_epoch_that_is_chosen(cases: list[T
         data.set_epoch(epoch)
         (batch,) = loader
         torch.testing.assert_close(batch["points"], torch.stack([data[n]["points"] for n in range(2)]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cases_are_the_same_from_any_number_of_processes(threads: int) -> None:
+    count, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(threads)
+    try:
+        made = list(made_on_all_cores(lambda number: (number, os.getpid(), np.full(2, number)), 4))
+    finally:
+        torch.set_num_threads(count)
+    assert [number for number, _, _ in made] == [0, 1, 2, 3]
+    assert len({process for _, process, _ in made}) == threads
+    assert all((array == number).all() for number, _, array in made)
+    assert torch.equal(torch.get_rng_state(), state)  # the weights that training begins at do not depend on it
 
 
 def test_epochs_differ_and_come_back(cases: list[TrainingCase]) -> None:
