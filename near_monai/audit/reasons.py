@@ -108,7 +108,7 @@ def _torn(row: Mapping[str, Any]) -> Iterator[Reason]:
 def _changed(seen: Seen, scale: float, to_world: ToWorld) -> Iterator[Reason]:
     """What the repair takes away, as whole pieces or from the wall, and what it adds beyond the wall."""
     labelled, mm3 = Components.of(seen.label), scale**3
-    kept = np.bincount(labelled.owner, seen.repaired[tuple(labelled.voxels.T)], len(labelled)) > 0
+    kept = labelled.sums(seen.repaired) > 0
     gone = labelled.only(~kept)
     sizes = (gone.sizes * seen.grid.voxel_volume).tolist() if len(gone) else []
     if volumes := [*sizes, *seen.aside]:
@@ -117,7 +117,7 @@ def _changed(seen: Seen, scale: float, to_world: ToWorld) -> Iterator[Reason]:
         text = f"{_counted(len(volumes), 'an island', 'specks or islands')} of up to {max(volumes) * mm3:.1f} mm3"
         yield _reason("islands", text, places)
     attached = seen.label.copy()
-    attached[tuple(gone.voxels.T)] = False
+    labelled.put(attached, ~kept, False)
     leaks = listed_pieces("removed", beyond_wall(attached, seen.repaired, seen.grid), seen.grid)
     holes = listed_pieces("added", beyond_wall(seen.repaired & ~seen.bridged, seen.label, seen.grid), seen.grid)
     yield from _pieces("leaks", _counted(len(leaks), "a leak", "leaks"), leaks, mm3, to_world)

@@ -116,8 +116,7 @@ def _pieces(seen: Seen) -> dict[str, float]:
 
 def _dropped(before: Components, seen: Seen) -> float:
     """Share of the label in pieces of which the repair leaves nothing."""
-    kept = seen.pair.truth.mask[tuple(before.voxels.T)]
-    gone = np.bincount(before.owner, kept, len(before)) == 0
+    gone = before.sums(seen.pair.truth.mask) == 0
     lost = float(before.sizes[gone].sum()) * seen.grid.voxel_volume + sum(seen.aside)
     return lost / (float(before.sizes.sum()) * seen.grid.voxel_volume + sum(seen.aside))
 

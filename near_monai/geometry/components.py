@@ -1,10 +1,16 @@
-"""26-connected components of a mask, as lists of voxels: their cost follows the mask, not the volume around it."""
+"""26-connected components of a mask: their cost follows the mask, not the volume around it.
+
+Vessels are kept as lists of voxels. A list of a chamber's voxels would take thirty times the memory of its mask: where a
+mask fills its box, components are numbered in place, and lists are made when somebody asks for them.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +23,8 @@ from near_monai.geometry.boxes import Box, box_of, voxels_of
 #: Where less than this share of the box around a mask is set, it is faster to look at the voxels that are; vessels fill
 #: a hundredth.
 SPARSE = 0.02
+#: All 26 neighbours.
+CUBE = np.ones((3, 3, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +41,30 @@ class Components:
     voxels: NDArray[np.intp]
     owner: NDArray[np.int32]
 
-    @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Components:
+    @staticmethod
+    def of(mask: NDArray[np.bool_]) -> Components:
         """The components of ``mask`` ``(X, Y, Z)``."""
-        return cls.at(voxels_of(mask), mask.shape)
+        if not mask.any():
+            return Components.at(np.zeros((0, 3), np.intp), mask.shape)
+        box = box_of(mask)
+        part = mask[box.slices()]
+        if np.count_nonzero(part) > SPARSE * part.size:
+            return _InPlace(mask.shape, box, ndimage.label(part, CUBE)[0])
+        voxels = voxels_of(part) + box.start
+        return Components(mask.shape, voxels, _owners(voxels, mask.shape))
 
-    @classmethod
-    def at(cls, voxels: NDArray[np.intp], shape: tuple[int, ...]) -> Components:
+    @staticmethod
+    def at(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> Components:
         """The components of ``voxels`` ``(N, 3)`` of a volume of ``shape``, in its order."""
         if not len(voxels):
-            return cls(shape, voxels, np.zeros(0, np.int32))
+            return Components(shape, voxels, np.zeros(0, np.int32))
         box = around(voxels)
         if len(voxels) <= SPARSE * np.prod(box.shape):
-            return cls(shape, voxels, _owners(voxels, shape))
+            return Components(shape, voxels, _owners(voxels, shape))
         place = tuple((voxels - box.start).T)
         part = np.zeros(box.shape, bool)
         part[place] = True
-        index, _ = ndimage.label(part, np.ones((3, 3, 3)))
-        return cls(shape, voxels, index[place] - 1)
+        return Components(shape, voxels, ndimage.label(part, CUBE)[0][place] - 1)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -89,15 +103,70 @@ class Components:
         index[tuple(self.voxels.T)] = self.owner + 1
         return index
 
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The sum over every component of ``values`` ``(X, Y, Z)``: of a mask the number of its voxels in it."""
+        return np.bincount(self.owner, values[tuple(self.voxels.T)], len(self))
+
+    def put(self, array: NDArray[Any], chosen: NDArray[np.bool_], value: object) -> None:
+        """Set the voxels of the components that are ``chosen``, ``(len(self),)``, of ``array`` ``(X, Y, Z)``."""
+        array[tuple(self.voxels[chosen[self.owner]].T)] = value
+
+
+class _InPlace(Components):
+    """Components of a mask that fills its ``box``: ``numbers`` holds, per voxel of it, that of its component from 1."""
+
+    box: Box
+    numbers: NDArray[np.int32]
+
+    def __init__(self, shape: tuple[int, ...], box: Box, numbers: NDArray[np.int32]) -> None:
+        vars(self).update(shape=shape, box=box, numbers=numbers)  # past the guard of a frozen class
+
+    @cached_property
+    def voxels(self) -> NDArray[np.intp]:  # type: ignore[override]
+        return voxels_of(self.numbers) + self.box.start
+
+    @cached_property
+    def owner(self) -> NDArray[np.int32]:  # type: ignore[override]
+        return self.numbers[self.numbers > 0] - 1
+
+    @cached_property
+    def sizes(self) -> NDArray[np.intp]:
+        return self._by_plane(lambda numbers, _: np.bincount(numbers.ravel(), minlength=len(self) + 1))
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        return [Box.of(found).moved(self.box.start) for found in ndimage.find_objects(self.numbers)]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def mask(self, number: int, box: Box | None = None) -> NDArray[np.bool_]:
+        box = box or self.boxes[number]
+        mask, there = np.zeros(box.shape, bool), box.overlap(self.boxes[number])
+        mask[there.within(box).slices()] = self.numbers[there.within(self.box).slices()] == number + 1
+        return mask
+
+    def index(self) -> NDArray[np.int32]:
+        index = np.zeros(self.shape, np.int32)
+        index[self.box.slices()] = self.numbers
+        return index
+
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        there = values[self.box.slices()]
+        return self._by_plane(lambda numbers, n: np.bincount(numbers.ravel(), there[n].ravel(), len(self) + 1))
+
+    def put(self, array: NDArray[Any], chosen: NDArray[np.bool_], value: object) -> None:
+        for number in np.flatnonzero(chosen).tolist():
+            array[self.boxes[number].slices()][self.mask(number)] = value
+
+    def _by_plane(self, count: Callable[[NDArray[np.int32], int], NDArray[Any]]) -> NDArray[Any]:
+        """The sum of what ``count`` says of every plane and its number, per component: what it makes stays small."""
+        return np.sum([count(plane, n) for n, plane in enumerate(self.numbers)], axis=0)[1:]
+
 
 def count_components(mask: NDArray[np.bool_]) -> int:
     """Number of 26-connected components of ``mask`` ``(X, Y, Z)``."""
-    if not mask.any():
-        return 0
-    part = mask[box_of(mask).slices()]
-    if np.count_nonzero(part) <= SPARSE * part.size:
-        return len(Components.of(part))
-    return int(ndimage.label(part, np.ones((3, 3, 3)))[1])
+    return len(Components.of(mask))
 
 
 def around(voxels: NDArray[np.intp]) -> Box:

@@ -62,8 +62,7 @@ def drop_specks(
     found = Components.of(mask)
     if not len(found):
         return cleaned
-    weights = None if counted is None else counted[tuple(found.voxels.T)]
-    own = np.bincount(found.owner, weights)
+    own = found.sizes if counted is None else found.sums(counted)
     group = _groups(found, spacing, one_mm, found.sizes * float(np.prod(spacing)) < small_mm3)
     volume = np.bincount(group, own)[group] * float(np.prod(spacing))
     corners = np.array([[box.start, np.negative(box.stop)] for box in found.boxes])
@@ -74,7 +73,7 @@ def drop_specks(
     doomed |= own == 0
     if keep is not None:
         doomed[np.argsort(-volume, kind="stable")[max(keep, 1) :]] = True
-    cleaned[tuple(found.voxels[doomed[found.owner]].T)] = False
+    found.put(cleaned, doomed, False)
     return cleaned
 
 

@@ -88,7 +88,7 @@ class Evidence:
         if not self.loose.any():
             return mask
         shown = mask.copy()
-        shown[tuple(self.found.voxels[self.loose[self.found.owner]].T)] = False
+        self.found.put(shown, self.loose, False)
         return shown
 
     def aside(self, boxes: Sequence[Box]) -> Components:

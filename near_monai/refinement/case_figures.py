@@ -43,7 +43,7 @@ def figures_of(
     if gone:
         places += set_aside(aside, file.grid, structure.size)
     figures = {
-        "volume_before_mm3": len(evidence.found.voxels) * file.grid.voxel_volume,
+        "volume_before_mm3": int(evidence.found.sizes.sum()) * file.grid.voxel_volume,
         "volume_after_mm3": float(pieces_mm3.sum()),
         "added_mm3": sum(_volume(part, part.repaired.mask & ~part.refined.label) for part in parts),
         "removed_mm3": sum(_volume(part, part.refined.label & ~part.repaired.mask) for part in parts)

@@ -115,7 +115,7 @@ class Pieces:
         """The components ``found`` of a mask ``(X, Y, Z)``, given F there."""
         index = found.index()
         line = Centrelines.of(found, index, grid)
-        likely = np.bincount(found.owner, probability[tuple(found.voxels.T)]) / np.maximum(found.sizes, 1)
+        likely = found.sums(probability) / np.maximum(found.sizes, 1)
         axes = np.array([_axis(grid.to_mm(part)) for part in found.parts]).reshape(-1, 3)
         return cls(found, index, line, found.sizes * grid.voxel_volume, likely, axes, probability, grid)
 

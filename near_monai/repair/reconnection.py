@@ -138,8 +138,8 @@ def reconnect(
     judge, bounds = judge or shipped_judge(), bounds or Bounds()
     found, imagined = Components.of(mask), np.zeros_like(mask)
     if label is not None:  # what holds nothing of it F imagined
-        own = np.bincount(found.owner, label[tuple(found.voxels.T)], len(found)) > 0
-        imagined[tuple(found.voxels[~own[found.owner]].T)] = True
+        own = found.sums(label) > 0
+        found.put(imagined, ~own, True)
         found = found.only(own)
     if not len(found) or mask.all():  # what fills its volume has no wall, and so no centreline
         return Reconnected(np.zeros(mask.shape, np.int32), imagined, [])
