@@ -22,7 +22,8 @@ from near_monai.geometry.coordinates import Grid, sample_axes
 
 #: Where less than this share of a box is inside, single depths are faster than a map of them; vessels fill a hundredth.
 SPARSE = 0.02
-#: Sides of the parts in which a map is made, in units of its reach: smaller ones follow a vessel, but overlap more.
+#: Sides of the parts in which the map of a vessel is made, in units of its reach: smaller ones follow it more closely,
+#: but overlap more. What fills its box is made at once.
 PART = 8
 
 
@@ -67,8 +68,10 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
             found = _signed(inside[around.slices()], step, truncate)
             out[filled.slices()] = found[filled.within(around).slices()]
 
+    sparse = np.count_nonzero(inside) < SPARSE * inside.size
+    side = np.ceil(PART * reach / step).astype(int) if sparse else np.array(inside.shape)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one thread where processes share the cores
-        list(pool.map(fill, _parts(inside.shape, np.ceil(PART * reach / step).astype(int))))  # raises what went wrong
+        list(pool.map(fill, _parts(inside.shape, side)))  # raises what went wrong
     for axis in np.flatnonzero(step > step.min() * (1 + 1e-6)).tolist():
         _balance_thin(np.moveaxis(inside, axis, 0), np.moveaxis(out, axis, 0))
     return out
@@ -100,12 +103,14 @@ def _signed(inside: NDArray[np.bool_], step: NDArray[np.float64], truncate: floa
     """:func:`signed_distance` of one part, in which something is inside."""
     if inside.all():
         return np.full(inside.shape, -truncate, np.float32)
-    half = float(step.min()) / 2.0  # a numpy scalar would make the arrays float64
-    signed = _distance_to(inside, step) - half
+    signed = _distance_to(inside, step)
     if np.count_nonzero(inside) < SPARSE * inside.size:
         signed[inside] = -depth_at(inside, Grid.of(inside.shape, step), voxels_of(inside))
     else:
-        signed[inside] = half - _distance_to(~inside, step)[inside]
+        (a, b, c), box = inside.shape, box_of(inside)
+        near = box.grow(1, (a, b, c))  # the nearest background lies in it
+        part = inside[near.slices()]
+        signed[near.slices()][part] = -_distance_to(~part, step)[part]
     return np.clip(signed, -truncate, truncate, out=signed)
 
 
@@ -147,11 +152,15 @@ def resample_mask(mask: NDArray[np.bool_], native: Grid, target: Grid) -> NDArra
 
 
 def _distance_to(target: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance in mm of every voxel outside ``target`` to the nearest ``target`` voxel centre (inside: <= 0)."""
-    image = sitk.GetImageFromArray(target.astype(np.uint8))
+    """Distance in mm of every voxel outside ``target`` to its wall, half a shortest step from the nearest centre in it.
+
+    Below 0 in it.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(target).view(np.uint8))
     image.SetSpacing(spacing[::-1].tolist())
     maurer = sitk.SignedMaurerDistanceMapImageFilter()
     maurer.SetNumberOfThreads(1)  # parts are shared among threads
     maurer.SetSquaredDistance(False)
     maurer.SetUseImageSpacing(True)
-    return np.asarray(sitk.GetArrayFromImage(maurer.Execute(image)), np.float32)
+    found = maurer.Execute(image)  # named: the view lives as long as it does
+    return sitk.GetArrayViewFromImage(found) - np.float32(spacing.min() / 2)
