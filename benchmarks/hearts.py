@@ -25,7 +25,7 @@ from near_monai.datasets.heart_cases import heart_pair, noisy_map
 from near_monai.formats.atomic_writing import claim_empty, write_json, write_text
 from near_monai.formats.label_maps import read_label
 from near_monai.fusion.anatomy_rules import violations
-from near_monai.fusion.overlaps import slits
+from near_monai.fusion.slits import slits
 from near_monai.geometry.coordinates import Grid
 from near_monai.metrics.mask_metrics import METRICS, Pair
 from near_monai.networks.weight_files import load_network

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from near_monai.anatomy import HEART, Anatomy
 from near_monai.fusion.anatomy_rules import correct
 from near_monai.fusion.map_changes import Change
-from near_monai.fusion.overlaps import Claim, fill_slits, merge
+from near_monai.fusion.overlaps import Claim, overlay
+from near_monai.fusion.slits import Gaps, fill_slits
+from near_monai.geometry.boxes import voxels_of
 from near_monai.geometry.coordinates import Grid
 
 #: Filling a slit can make a hole, filling a hole none; it never took more rounds than two.
@@ -34,15 +36,34 @@ class Composed:
 
 
 def compose(claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -> Composed:
-    """One label map of all ``claims``; arguments as for :func:`near_monai.fusion.overlaps.merge`."""
-    array, changes = merge(claims, before, grid, anatomy)
+    """One label map of all ``claims``.
+
+    Args:
+        claims: at most one per structure.
+        before: the map before refinement, ``(X, Y, Z)``: only what it labelled can become a slit, and its classes that
+            the table does not have stay as they are.
+        grid: its grid.
+        anatomy: the table.
+    """
+    gaps, changes = merge(claims, before, grid, anatomy)
     for _ in range(ROUNDS):
-        corrected, done, flagged = correct(array, grid, anatomy)
+        corrected, done, flagged = correct(gaps.array, grid, anatomy)
         if not done:
             break
+        old, moved = gaps.array.copy(), voxels_of(corrected != gaps.array)
+        gaps.put(moved, corrected[tuple(moved.T)])
         # a piece that went may have lain between two structures: its voxels are theirs
-        array, filled = fill_slits(corrected, claims, before, grid, anatomy, without=array)
+        filled = fill_slits(gaps, claims, grid, anatomy, without=old)
         changes += done + filled
         if not filled:
             break
-    return Composed(array, changes, flagged)
+    return Composed(gaps.array.copy(), changes, flagged)
+
+
+def merge(
+    claims: Sequence[Claim], before: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART
+) -> tuple[Gaps, list[Change]]:
+    """The map of all ``claims`` without overlaps and slits, and what was changed; arguments as for :func:`compose`."""
+    array, changes = overlay(claims, before, grid, anatomy)
+    gaps = Gaps(array, before, grid)
+    return gaps, changes + fill_slits(gaps, claims, grid, anatomy)

@@ -15,7 +15,8 @@ from near_monai.datasets.heart_cases import noisy_map
 from near_monai.errors import NearError
 from near_monai.fusion.anatomy_rules import correct, violations
 from near_monai.fusion.consistent_map import compose
-from near_monai.fusion.overlaps import Claim, by_priority, slits
+from near_monai.fusion.overlaps import Claim, by_priority
+from near_monai.fusion.slits import slits
 from near_monai.geometry.boxes import Box
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.working_space import WorkingSpace
