@@ -5,9 +5,9 @@ A rule flags rather than deletes: a piece goes only if it is small *and* far fro
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from near_monai.geometry.boxes import Box, box_of, voxels_of
 from near_monai.geometry.components import Components
 from near_monai.geometry.coordinates import Grid
 from near_monai.geometry.specks import FAR_MM, LONG_MM, SMALL_MM3
+from near_monai.inferers.shared_cores import shared_cores
 
 #: Corrections make room for others; it never took more rounds than three.
 ROUNDS = 10
@@ -74,11 +75,10 @@ def violations(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -
     box = box_of(array > 0)
     inner, sub = array[box.slices()], box.grid(grid)
     present = [s for s in anatomy.structures if (inner == s.index).any()]
-    found = [
-        *itertools.chain.from_iterable(_of_structure(inner, sub, s, anatomy) for s in present),
-        *_holes(inner, sub, anatomy),
-    ]
-    return [replace(violation, box=violation.box.moved(box.start)) for violation in found]
+    rules = [partial(_of_structure, inner, sub, s, anatomy) for s in present] + [partial(_holes, inner, sub, anatomy)]
+    with shared_cores() as pool:
+        found = list(pool.map(lambda rule: list(rule()), rules))
+    return [replace(violation, box=violation.box.moved(box.start)) for some in found for violation in some]
 
 
 def _of_structure(array: NDArray[np.uint8], grid: Grid, structure: Structure, anatomy: Anatomy) -> Iterator[Violation]:

@@ -1,7 +1,7 @@
 """26-connected components of a mask: their cost follows the mask, not the volume around it.
 
-Vessels are kept as lists of voxels. A list of a chamber's voxels would take thirty times the memory of its mask: where a
-mask fills its box, components are numbered in place, and lists are made when somebody asks for them.
+Vessels are kept as lists of voxels. A list of a chamber's voxels would take thirty times the memory of its mask: where
+a mask fills its box, components are numbered in place, and lists are made when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Components:
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The sum over every component of ``values`` ``(X, Y, Z)``: of a mask the number of its voxels in it."""
-        return np.bincount(self.owner, values[tuple(self.voxels.T)], len(self))
+        return np.bincount(self.owner, values[tuple(self.voxels.T)], len(self)).astype(np.float64)
 
     def put(self, array: NDArray[Any], chosen: NDArray[np.bool_], value: object) -> None:
         """Set the voxels of the components that are ``chosen``, ``(len(self),)``, of ``array`` ``(X, Y, Z)``."""
@@ -122,11 +122,11 @@ class _InPlace(Components):
         vars(self).update(shape=shape, box=box, numbers=numbers)  # past the guard of a frozen class
 
     @cached_property
-    def voxels(self) -> NDArray[np.intp]:  # type: ignore[override]
+    def voxels(self) -> NDArray[np.intp]:
         return voxels_of(self.numbers) + self.box.start
 
     @cached_property
-    def owner(self) -> NDArray[np.int32]:  # type: ignore[override]
+    def owner(self) -> NDArray[np.int32]:
         return self.numbers[self.numbers > 0] - 1
 
     @cached_property

@@ -97,20 +97,29 @@ def refine_all(
 
     out, bridges = array.copy(order="K"), np.zeros(array.shape, array.dtype)
     out[cut] = composed.array
-    rows: list[dict[str, Any]] = []
-    beyond = [repaired.beyond for _, repaired in found]
-    places: list[dict[str, Sequence[Place]]] = []
     structures = {structure.index: structure for structure in anatomy.structures}
-    for claim, repaired in found:
-        there, part = claim.box.slices(), claim.box.grid(sub)
+
+    def described(claim: Claim, repaired: Repaired) -> tuple[dict[str, Any], dict[str, Sequence[Place]]]:
+        there, part, structure = claim.box.slices(), claim.box.grid(sub), structures[claim.index]
         old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
-        bridges[cut][there][kept.bridge_mask] = claim.index
-        structure = structures[claim.index]
-        found_there = find(old, kept, claim.probability.astype(np.float32), part, structure.size)
-        places.append({"bridges": kept.bridges, "findings": found_there})
-        rows.append(_row(structure, inner, composed.array, sub, kept))
-    broken = len(violations(inner, sub, anatomy))
-    return Whole(out, composed.changes, composed.flagged, broken, rows, places, bridges, beyond, codes)
+        bridges[cut][there][kept.bridge_mask] = claim.index  # no two structures have a voxel in common
+        findings = find(old, kept, claim.probability.astype(np.float32), part, structure.size)
+        return _row(structure, inner, composed.array, sub, kept), {"bridges": kept.bridges, "findings": findings}
+
+    with shared_cores() as pool:
+        broken = pool.submit(violations, inner, sub, anatomy)
+        described_all = list(pool.map(described, *zip(*found, strict=True)))
+    return Whole(
+        array=out,
+        changes=composed.changes,
+        flagged=composed.flagged,
+        rules_before=len(broken.result()),
+        rows=[row for row, _ in described_all],
+        places=[places for _, places in described_all],
+        bridges=bridges,
+        beyond=[repaired.beyond for _, repaired in found],
+        codes=codes,
+    )
 
 
 def _by_each(
