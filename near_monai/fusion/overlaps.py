@@ -55,8 +55,8 @@ def overlay(
     """
     ordered = sorted(claims, key=lambda claim: anatomy.rank(claim.index))
     unknown = (before > 0) & ~anatomy.knows(before)
-    merged = np.where(unknown, before, 0).astype(before.dtype)
-    sure = np.where(unknown, np.inf, 0).astype(np.float16)  # nobody is surer: unknown classes keep their voxels
+    merged, sure = before * unknown, np.zeros(before.shape, np.float16)
+    sure[unknown] = np.inf  # nobody is surer: unknown classes keep their voxels
     changes: list[Change] = []
     for claim in ordered:
         there, certainty = merged[claim.box.slices()], sure[claim.box.slices()]

@@ -107,6 +107,21 @@ class Components:
         """The sum over every component of ``values`` ``(X, Y, Z)``: of a mask the number of its voxels in it."""
         return np.bincount(self.owner, values[tuple(self.voxels.T)], len(self)).astype(np.float64)
 
+    def near(self, chosen: NDArray[np.bool_], steps: int) -> Components:
+        """What lies in the boxes of the ``chosen``, ``(len(self),)``, with ``steps`` voxels more on every side.
+
+        They are numbered as before, and some may be missing.
+        """
+        there, (a, b, c) = np.zeros(self.shape, bool), self.shape
+        for number in np.flatnonzero(chosen).tolist():
+            there[self.boxes[number].grow(steps, (a, b, c)).slices()] = True
+        return self._in(there)
+
+    def _in(self, there: NDArray[np.bool_]) -> Components:
+        """What lies in the mask ``there``."""
+        kept = there[tuple(self.voxels.T)]
+        return Components(self.shape, self.voxels[kept], self.owner[kept])
+
     def put(self, array: NDArray[Any], chosen: NDArray[np.bool_], value: object) -> None:
         """Set the voxels of the components that are ``chosen``, ``(len(self),)``, of ``array`` ``(X, Y, Z)``."""
         array[tuple(self.voxels[chosen[self.owner]].T)] = value
@@ -154,6 +169,10 @@ class _InPlace(Components):
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         there = values[self.box.slices()]
         return self._by_plane(lambda numbers, n: np.bincount(numbers.ravel(), there[n].ravel(), len(self) + 1))
+
+    def _in(self, there: NDArray[np.bool_]) -> Components:
+        inside = self.numbers * there[self.box.slices()]
+        return Components(self.shape, voxels_of(inside) + self.box.start, inside[inside > 0] - 1)
 
     def put(self, array: NDArray[Any], chosen: NDArray[np.bool_], value: object) -> None:
         for number in np.flatnonzero(chosen).tolist():

@@ -83,10 +83,11 @@ def _groups(
     """Per component the number of the group of those that count as one with it; only ``small`` ones look for others."""
     if not one_mm or len(found) < 2 or not small.any():
         return np.arange(len(found))
-    millimetres, looking = found.voxels * np.asarray(spacing), small[found.owner]
+    near = found.near(small, int(np.ceil(one_mm / min(spacing))))
+    millimetres, looking = near.voxels * np.asarray(spacing), small[near.owner]
     met = cKDTree(millimetres).query_ball_point(millimetres[looking], one_mm)
-    one = np.repeat(found.owner[looking], [len(near) for near in met])
-    other = found.owner[np.concatenate(met).astype(int)]
+    one = np.repeat(near.owner[looking], [len(neighbours) for neighbours in met])
+    other = near.owner[np.concatenate(met).astype(int)]
     graph = coo_array((np.ones(len(one), bool), (one, other)), (len(found),) * 2)
     return np.asarray(connected_components(graph, directed=False)[1])
 
