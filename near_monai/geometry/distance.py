@@ -7,8 +7,10 @@ than ``scipy.ndimage.distance_transform_edt`` on one thread and gives the same d
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,9 +24,9 @@ from near_monai.geometry.coordinates import Grid, sample_axes
 
 #: Where less than this share of a box is inside, single depths are faster than a map of them; vessels fill a hundredth.
 SPARSE = 0.02
-#: Sides of the parts in which the map of a vessel is made, in units of its reach: smaller ones follow it more closely,
-#: but overlap more. What fills its box is made at once.
-PART = 8
+#: Sides of the parts in which a map is made, in units of its reach: smaller ones follow a vessel, but overlap more.
+#: What is least work is taken.
+PARTS = (8, 16, np.inf)
 
 
 def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) -> NDArray[np.float32]:
@@ -59,19 +61,14 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike, truncate: float = 3.0) 
         return out
     reach = truncate + float(step.max())
 
-    def fill(part: Box) -> None:
-        near = widen(part, step, reach, inside.shape)
-        label = inside[near.slices()]
-        if label.any():
-            around = widen(box_of(label).moved(near.start), step, reach, inside.shape).overlap(near)
-            filled = part.overlap(around)
-            found = _signed(inside[around.slices()], step, truncate)
-            out[filled.slices()] = found[filled.within(around).slices()]
+    def fill(part: _Part) -> None:
+        found = _signed(inside[part.around.slices()], step, truncate)
+        out[part.filled.slices()] = found[part.filled.within(part.around).slices()]
 
-    sparse = np.count_nonzero(inside) < SPARSE * inside.size
-    side = np.ceil(PART * reach / step).astype(int) if sparse else np.array(inside.shape)
+    plans = [list(_parts(inside, step, reach, side)) for side in PARTS]
+    parts = min(plans, key=lambda plan: sum(part.work for part in plan))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one thread where processes share the cores
-        list(pool.map(fill, _parts(inside.shape, side)))  # raises what went wrong
+        list(pool.map(fill, parts))  # raises what went wrong
     for axis in np.flatnonzero(step > step.min() * (1 + 1e-6)).tolist():
         _balance_thin(np.moveaxis(inside, axis, 0), np.moveaxis(out, axis, 0))
     return out
@@ -92,11 +89,31 @@ def _balance_thin(inside: NDArray[np.bool_], signed: NDArray[np.float32]) -> Non
         signed[tuple(part[nearer] for part in beside)] = depth[nearer]
 
 
-def _parts(shape: tuple[int, ...], side: NDArray[np.integer]) -> Iterator[Box]:
-    """Boxes of ``side`` voxels that make up a volume of ``shape``."""
-    for x, y, z in itertools.product(*(range(0, n, s) for n, s in zip(shape, side.tolist(), strict=True))):
-        a, b, c = (min(low + s, n) for low, s, n in zip((x, y, z), side.tolist(), shape, strict=True))
-        yield Box((x, y, z), (a, b, c))
+@dataclass(frozen=True)
+class _Part:
+    """The voxels ``filled`` of a part of a map, and those ``around`` that have to be looked at for them."""
+
+    filled: Box
+    around: Box
+
+    @property
+    def work(self) -> int:
+        """Voxels that have to be looked at."""
+        return math.prod(self.around.shape)
+
+
+def _parts(inside: NDArray[np.bool_], step: NDArray[np.float64], reach: float, side: float) -> Iterator[_Part]:
+    """Parts of a map, with sides of ``side`` times its ``reach``, that have something of the mask in reach."""
+    a, b, c = inside.shape
+    length = np.minimum(np.ceil(side * reach / step), inside.shape).astype(int).tolist()
+    for low in itertools.product(*(range(0, n, s) for n, s in zip(inside.shape, length, strict=True))):
+        x, y, z = (min(start + s, n) for start, s, n in zip(low, length, inside.shape, strict=True))
+        part = Box((low[0], low[1], low[2]), (x, y, z))
+        near = widen(part, step, reach, (a, b, c))
+        label = inside[near.slices()]
+        if label.any():
+            around = widen(box_of(label).moved(near.start), step, reach, (a, b, c)).overlap(near)
+            yield _Part(part.overlap(around), around)
 
 
 def _signed(inside: NDArray[np.bool_], step: NDArray[np.float64], truncate: float) -> NDArray[np.float32]:
