@@ -65,6 +65,8 @@ def correct(
         for violation in certain:
             out[violation.box.slices()][violation.where] = violation.becomes or 0
             done.append(violation.change)
+        if all(violation.change.action == "filled" for violation in found):
+            return out, done, []  # what fills a hole becomes part of its wall, and breaks no rule
     return out, done, [violation.change for violation in found if violation.becomes is None]
 
 

@@ -104,7 +104,10 @@ def refine_all(
         old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
         bridges[cut][there][kept.bridge_mask] = claim.index  # no two structures have a voxel in common
         findings = find(old, kept, claim.probability.astype(np.float32), part, structure.size)
-        return _row(structure, inner, composed.array, sub, kept), {"bridges": kept.bridges, "findings": findings}
+        return _row(structure, old, composed.array == claim.index, sub, kept), {
+            "bridges": kept.bridges,
+            "findings": findings,
+        }
 
     with shared_cores() as pool:
         broken = pool.submit(violations, inner, sub, anatomy)
@@ -189,9 +192,8 @@ def repair_structures(
 
 
 def _row(
-    structure: Structure, before: NDArray[np.uint8], after: NDArray[np.uint8], grid: Grid, repaired: Repaired
+    structure: Structure, old: NDArray[np.bool_], new: NDArray[np.bool_], grid: Grid, repaired: Repaired
 ) -> dict[str, Any]:
-    old, new = before == structure.index, after == structure.index
     return {
         "label": structure.index,
         "name": structure.name,

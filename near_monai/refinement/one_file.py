@@ -26,7 +26,8 @@ from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_F
 from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
 from near_monai.formats.slicer_segments import Segment
 from near_monai.formats.tensor_files import SUFFIX
-from near_monai.geometry.boxes import Box, box_of, widen
+from near_monai.formats.voxel_values import values_in
+from near_monai.geometry.boxes import Box, box_where, widen
 from near_monai.geometry.units import check_units
 from near_monai.geometry.world_places import in_world
 from near_monai.inferers.saved_codes import SavedCode, described, save_code
@@ -192,11 +193,11 @@ def _as_trained(file: LabelMap, options: Options, networks: Networks, anatomy: A
     weights = networks(options.weights)[0].description if options.weights else None
     if weights is not None and options.table is None:
         anatomy = Anatomy(tuple(as_trained(row, weights) for row in anatomy.structures))
-    known = anatomy.knows(file.array)
     doubts: dict[str, None] = {}
-    if known.any():
-        present = [row for row in anatomy.structures if (file.array == row.index).any()]
-        check_units(box_of(known), file.grid.spacing, max(row.scale for row in present), str(file.path))
+    there = values_in(file.array)
+    if present := [row for row in anatomy.structures if row.index in there]:
+        box, scale = box_where(file.array, anatomy.knows), max(row.scale for row in present)
+        check_units(box, file.grid.spacing, scale, str(file.path))
         for row in present:
             doubts |= dict.fromkeys(doubts_of(networks(options.weights or shipped(row.weights))[0], row))
     return anatomy, list(doubts)

@@ -8,7 +8,9 @@ back.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,13 +145,18 @@ class _Added:
         both = np.sort(np.stack([self.owner[place], self.met[place, step]], 1), 1)
         return [(one, other) for one, other in np.unique(both, axis=0).tolist()]
 
+    @cached_property
+    def tree_of(self) -> Callable[[int], cKDTree]:
+        """The outer voxels of a component, to look for the nearest: most bridges reach the largest one."""
+        return cache(lambda number: cKDTree(self.label[self.owners == number]))
+
     def between(self, one: int, other: int) -> tuple[NDArray[np.intp], float]:
         """The voxels of the bridge between two components, and the length of its gap in mm."""
         crossing = ((self.owner == one) & (self.met == other).any(1)) | (
             (self.owner == other) & (self.met == one).any(1)
         )
         points = self.grid.to_mm(self.voxels)
-        trees = [cKDTree(self.label[self.owners == number]) for number in (one, other)]
+        trees = [self.tree_of(number) for number in (one, other)]
         # the way from wall to wall over a voxel: shortest between the two, longer beside them
         way = np.full(len(points), np.inf)
         way[crossing] = sum(tree.query(points[crossing])[0] for tree in trees)
