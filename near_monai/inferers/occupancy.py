@@ -91,8 +91,8 @@ def _ask(
     code = replace(code, frame=frame)
     near_wall = sample_axes(distance[None], frame.grid.axes_in(near))[0] if near != frame.grid else distance
     wall = pose.undo(near_wall.numpy())
-    unsure = np.asarray((wall < space.truncate) & (wall > -space.truncate))
-    seen = decode_all(code, network.field, frame.place, dtype, unsure.any(0))
+    unsure = (wall < space.truncate) & (wall > -space.truncate)
+    seen = decode_all(code, network.field, frame.place, dtype, np.asarray(unsure.any(0)))
     np.copyto(seen, wall < 0, where=~unsure)
     return code, seen
 
