@@ -43,6 +43,7 @@ OF_CONFIGURATIONS = {
     "CropToLabeld": "transforms.preprocessing",
     "EpochLine": "training.handlers",
     "LabelShapes": "datasets.label_shapes",
+    "LeaveCores": "training.handlers",
     "MapShapes": "datasets.label_shapes",
     "OrganShapes": "datasets.label_shapes",
     "PairedScores": "training.handlers",

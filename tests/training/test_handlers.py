@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from PIL import Image
 
 from near_monai.errors import NearError
-from near_monai.training.handlers import AverageNorms, EpochLine, TroubleWatch
+from near_monai.training.handlers import AverageNorms, EpochLine, LeaveCores, TroubleWatch
 from near_monai.training.training_curves import History
 
 
@@ -81,3 +81,18 @@ def test_out_of_memory_is_explained_and_raised(log: pytest.LogCaptureFixture) ->
     with pytest.raises(torch.OutOfMemoryError):
         trainer.run([0])
     assert "lower batch_size, points or window" in log.text
+
+
+@pytest.mark.parametrize(("workers", "left"), [(0, 4), (3, 1), (9, 1)])
+def test_steps_leave_a_core_to_each_loader_process(workers: int, left: int) -> None:
+    seen: list[int] = []
+    trainer = Engine(lambda engine, batch: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        LeaveCores(workers).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(torch.get_num_threads()))
+        trainer.run([0], max_epochs=2)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [left, 4, left, 4]
