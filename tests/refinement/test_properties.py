@@ -201,7 +201,7 @@ REACHES = st.sampled_from((0.4, 1.0, 3.0))
 def test_distances_in_parts_are_those_of_brute_force(
     array: NDArray[np.uint8], spacing: tuple[float, float, float], truncate: float, part: int
 ) -> None:
-    with mock.patch("near_monai.geometry.distance.PART", part):
+    with mock.patch("near_monai.geometry.distance.PARTS", (part,)):
         found = signed_distance(array, spacing, truncate)
     assert found.dtype == np.float32 and found.shape == array.shape
     np.testing.assert_allclose(found, brute_force(array > 0, spacing, truncate), atol=2e-5)
