@@ -36,7 +36,8 @@ def views(found: Components, values: np.ndarray, chosen: np.ndarray) -> list[np.
     """All that can be asked of components."""
     (a, b, c), changed, near = values.shape, values.copy(), found.near(chosen, 1)
     found.put(changed, chosen, -1.0)
-    arrays: list[np.ndarray] = [found.voxels, found.owner, found.sizes, found.index(), found.sums(values), found.sums(values > 0.5)]
+    arrays: list[np.ndarray] = [found.voxels, found.owner, found.sizes, found.index()]
+    arrays += [found.sums(values), found.sums(values > 0.5)]
     arrays += [changed, near.voxels, near.owner, found.only(chosen).index()]
     arrays += [found.mask(number) for number in range(len(found))] + [found.mask(1, Box((0, 0, 0), (a, b, c)))]
     return [*arrays, *found.parts]
