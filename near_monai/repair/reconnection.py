@@ -109,8 +109,9 @@ def reconnect_regions(
             frame = Frame.of(cut, grid, pose)
             inside, seen = pose.turn(mask[there]), pose.turn(label[there])
             found = reconnect(inside, pose.turn(likely[there]), frame.grid, seen, judge, bounds)
-            added = pose.undo(found.tubes)
-            tubes[there] = np.where(added > 0, added + tubes.max(), tubes[there])
+            if found.tubes.any():
+                added = pose.undo(found.tubes)
+                tubes[there] = np.where(added > 0, added + tubes.max(), tubes[there])
             turned.append(pose.undo(found.dropped))
         dropped[there] |= np.logical_and.reduce(turned)
         proposals += [proposal.placed(frame) for proposal in found.proposals]
