@@ -147,10 +147,11 @@ def made_on_all_cores(make: Callable[[int], Made], count: int) -> Iterator[Made]
     Raises:
         NearError: whatever ``make`` raises.
     """
-    copies = multiprocessing.get_start_method() == "fork" and min(torch.get_num_threads(), count) > 1
+    processes = min(torch.get_num_threads(), count)
+    copies = multiprocessing.get_start_method() == "fork" and processes > 1
     yield from DataLoader(
         _Numbered(make, count),
         batch_size=None,
-        num_workers=min(torch.get_num_threads(), count) if copies else 0,
+        num_workers=processes if copies else 0,
         generator=torch.Generator(),  # torch's own would be moved on
     )

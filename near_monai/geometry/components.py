@@ -7,7 +7,6 @@ a mask fills its box, components are numbered in place, and lists are made when 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -146,7 +145,7 @@ class _InPlace(Components):
 
     @cached_property
     def sizes(self) -> NDArray[np.intp]:
-        return self._by_plane(lambda numbers, _: np.bincount(numbers.ravel(), minlength=len(self) + 1))
+        return self._by_plane(None)
 
     @cached_property
     def boxes(self) -> list[Box]:
@@ -167,8 +166,7 @@ class _InPlace(Components):
         return index
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        there = values[self.box.slices()]
-        return self._by_plane(lambda numbers, n: np.bincount(numbers.ravel(), there[n].ravel(), len(self) + 1))
+        return self._by_plane(values[self.box.slices()])
 
     def _in(self, there: NDArray[np.bool_]) -> Components:
         inside = self.numbers * there[self.box.slices()]
@@ -178,9 +176,11 @@ class _InPlace(Components):
         for number in np.flatnonzero(chosen).tolist():
             array[self.boxes[number].slices()][self.mask(number)] = value
 
-    def _by_plane(self, count: Callable[[NDArray[np.int32], int], NDArray[Any]]) -> NDArray[Any]:
-        """The sum of what ``count`` says of every plane and its number, per component: what it makes stays small."""
-        return np.sum([count(plane, n) for n, plane in enumerate(self.numbers)], axis=0)[1:]
+    def _by_plane(self, weights: NDArray[Any] | None) -> NDArray[Any]:
+        """Per component the sum of the ``weights`` of its voxels (``None``: of ones), plane by plane to stay small."""
+        count, own = len(self) + 1, itertools.repeat(None) if weights is None else (plane.ravel() for plane in weights)
+        planes = (plane.ravel() for plane in self.numbers)
+        return np.sum([np.bincount(plane, some, count) for plane, some in zip(planes, own, strict=False)], axis=0)[1:]
 
 
 def count_components(mask: NDArray[np.bool_]) -> int:

@@ -101,24 +101,22 @@ def refine_all(
 
     def described(claim: Claim, repaired: Repaired) -> tuple[dict[str, Any], dict[str, Sequence[Place]]]:
         there, part, structure = claim.box.slices(), claim.box.grid(sub), structures[claim.index]
-        old, kept = inner[there] == claim.index, repaired.within(composed.array[there] == claim.index, part)
+        old, new = inner[there] == claim.index, composed.array == claim.index
+        kept = repaired.within(new[there], part)
         bridges[cut][there][kept.bridge_mask] = claim.index  # no two structures have a voxel in common
         findings = find(old, kept, claim.probability.astype(np.float32), part, structure.size)
-        return _row(structure, old, composed.array == claim.index, sub, kept), {
-            "bridges": kept.bridges,
-            "findings": findings,
-        }
+        return _row(structure, old, new, sub, kept), {"bridges": kept.bridges, "findings": findings}
 
     with shared_cores() as pool:
         broken = pool.submit(violations, inner, sub, anatomy)
-        described_all = list(pool.map(described, *zip(*found, strict=True)))
+        rows, places = zip(*pool.map(described, *zip(*found, strict=True)), strict=True)
     return Whole(
         array=out,
         changes=composed.changes,
         flagged=composed.flagged,
         rules_before=len(broken.result()),
-        rows=[row for row, _ in described_all],
-        places=[places for _, places in described_all],
+        rows=list(rows),
+        places=list(places),
         bridges=bridges,
         beyond=[repaired.beyond for _, repaired in found],
         codes=codes,
