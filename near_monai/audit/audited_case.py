@@ -14,7 +14,7 @@ from near_monai.audit.expected_score import SCORES, agreement, auditor_for
 from near_monai.audit.reasons import Reason, foreign_pieces, reasons_of
 from near_monai.audit.seen_label import Seen
 from near_monai.audit.shape_figures import shape_figures
-from near_monai.data.class_selection import ALL, FOREGROUND, OneClass, alone, mask_of, refuse_strangers
+from near_monai.data.class_selection import ALL, FOREGROUND, OneClass, alone, mask_of, refuse_strangers, structures_in
 from near_monai.errors import NearError
 from near_monai.formats.label_maps import LabelMap, read_label
 from near_monai.formats.voxel_values import values_in
@@ -72,7 +72,7 @@ def _subjects(file: LabelMap, options: Options, networks: Networks, anatomy: Ana
         return
     if options.table is None:
         refuse_strangers(file.array, anatomy, where)
-    present = [structure for structure in anatomy.structures if (file.array == structure.index).any()]
+    present = structures_in(file.array, anatomy)
     if not present:
         raise NearError(f"{where}: no class of the anatomy table is in the label map; give another table")
     for structure in present:

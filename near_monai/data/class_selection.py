@@ -118,6 +118,12 @@ def structure_in(label: OneClass, anatomy: Anatomy) -> Structure | None:
     return None if label is FOREGROUND else anatomy.by_index(label)
 
 
+def structures_in(array: NDArray[np.integer], anatomy: Anatomy) -> list[Structure]:
+    """The rows of a table whose classes a label map holds, in its order."""
+    there = values_in(array)
+    return [structure for structure in anatomy.structures if structure.index in there]
+
+
 def refuse_strangers(array: NDArray[np.integer], anatomy: Anatomy, where: str) -> None:
     """Refuse a map with classes that a table does not have: where nobody said so, its numbers may mean something else.
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.data.class_selection import structures_in
 from near_monai.fusion.map_changes import Change
 from near_monai.geometry.boxes import Box, box_of, voxels_of
 from near_monai.geometry.components import Components
@@ -76,7 +77,7 @@ def violations(array: NDArray[np.uint8], grid: Grid, anatomy: Anatomy = HEART) -
         return []
     box = box_of(array > 0)
     inner, sub = array[box.slices()], box.grid(grid)
-    present = [s for s in anatomy.structures if (inner == s.index).any()]
+    present = structures_in(inner, anatomy)
     rules = [partial(_of_structure, inner, sub, s, anatomy) for s in present] + [partial(_holes, inner, sub, anatomy)]
     with shared_cores() as pool:
         found = list(pool.map(lambda rule: list(rule()), rules))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from near_monai.anatomy import HEART, Anatomy, Structure
+from near_monai.data.class_selection import structures_in
 from near_monai.errors import NearError
-from near_monai.formats.voxel_values import values_in
 from near_monai.fusion.anatomy_rules import violations
 from near_monai.fusion.consistent_map import compose
 from near_monai.fusion.map_changes import Change
@@ -82,7 +82,7 @@ def refine_all(
     Raises:
         NearError: no class of the table is present.
     """
-    if not anatomy.knows(np.array(values_in(array))).any():
+    if not structures_in(array, anatomy):
         raise NearError("no class of the anatomy table is in the label map; give another table")
     margin = CONTEXT_MM * max(s.scale for s in anatomy.structures)
     box = widen(box_where(array, anatomy.knows), grid.spacing, margin, grid.shape)
@@ -135,8 +135,7 @@ def _by_each(
         probability = result.probability.astype(np.float16)
         return Claim(structure.index, box, result.repaired.mask, probability), result.repaired
 
-    there = values_in(array)
-    present = [structure for structure in anatomy.structures if structure.index in there]
+    present = structures_in(array, anatomy)
     boxes = {s.index: crop_box(array == s.index, grid.spacing, s.size.mm(CONTEXT_MM)) for s in present}
     # the largest first: then no core waits for it in the end, and least is kept beside it
     order = sorted(present, key=lambda s: math.prod(boxes[s.index].shape), reverse=True)

@@ -23,6 +23,7 @@ from near_monai.data.class_selection import (
     mask_of,
     parse_class,
     refuse_strangers,
+    structures_in,
 )
 from near_monai.errors import NearError, NearWarning
 from near_monai.formats.given_images import label_map
@@ -200,7 +201,8 @@ def _of_all(files: Sequence[LabelMap], networks: Networks, anatomy: Anatomy, tab
     if not table_given:
         for file in files:
             refuse_strangers(file.array, anatomy, str(file.path or "label map"))
-    present = [row for row in anatomy.structures if any((file.array == row.index).any() for file in files)]
+    held = {row.index for file in files for row in structures_in(file.array, anatomy)}
+    present = [row for row in anatomy.structures if row.index in held]
     if not present:
         raise NearError("no class of the anatomy table is in any of the label maps; give another table")
     claims, found = [], []

@@ -20,13 +20,13 @@ from near_monai.data.class_selection import (
     mask_of,
     refuse_strangers,
     structure_in,
+    structures_in,
 )
 from near_monai.data.colour_tables import segments_of
 from near_monai.data.run_layout import BRIDGE_FOLDER, CODE_FOLDER, PROBABILITY_FOLDER
 from near_monai.formats.label_maps import LabelMap, read_label, write_label, write_volume
 from near_monai.formats.slicer_segments import Segment
 from near_monai.formats.tensor_files import SUFFIX
-from near_monai.formats.voxel_values import values_in
 from near_monai.geometry.boxes import Box, box_where, widen
 from near_monai.geometry.units import check_units
 from near_monai.geometry.world_places import in_world
@@ -194,8 +194,7 @@ def _as_trained(file: LabelMap, options: Options, networks: Networks, anatomy: A
     if weights is not None and options.table is None:
         anatomy = Anatomy(tuple(as_trained(row, weights) for row in anatomy.structures))
     doubts: dict[str, None] = {}
-    there = values_in(file.array)
-    if present := [row for row in anatomy.structures if row.index in there]:
+    if present := structures_in(file.array, anatomy):
         box, scale = box_where(file.array, anatomy.knows), max(row.scale for row in present)
         check_units(box, file.grid.spacing, scale, str(file.path))
         for row in present:
